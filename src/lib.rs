@@ -1,1 +1,4 @@
-//! x
+//! agent-hub: a WebSocket-first realtime hub for AI agents.
+
+pub mod provider;
+pub mod store;
