@@ -1,0 +1,277 @@
+//! What is let in: the same checks for every transport, before a session hears of it.
+
+use std::time::Duration;
+
+use agent_hub_protocol::{
+    ErrorCode, SessionId, TaskId,
+    client_message::{CreateSession, OnBusy, RespondInput, SteerTask, SteerWhen, SubmitTask},
+};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use super::{
+    agent::{Agents, KNOWN_TOOLS},
+    refusal::Refusal,
+    settings::RuntimeSettings,
+};
+
+/// Tags of one session, and names and tags in characters.
+const MAX_TAGS: usize = 32;
+const MAX_NAME_CHARS: usize = 200;
+/// Metadata of one session, in bytes of JSON.
+const MAX_METADATA_BYTES: usize = 16 * 1024;
+/// A reason, in characters.
+const MAX_REASON_CHARS: usize = 500;
+
+/// A session as it may be made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewSession {
+    /// Its id.
+    pub id: SessionId,
+    /// The agent that answers.
+    pub agent: String,
+    /// The tools it may call.
+    pub tools: Vec<String>,
+    /// The model asked for.
+    pub model: Option<String>,
+    /// A name for people.
+    pub name: Option<String>,
+    /// Words to find it by.
+    pub tags: Vec<String>,
+    /// What the client keeps with it.
+    pub metadata: Option<Map<String, Value>>,
+    /// Whether a socket makes it.
+    pub by_socket: bool,
+}
+
+/// A task as it may be queued.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewTask {
+    /// Its id.
+    pub id: TaskId,
+    /// Whether the client chose the id, so that it may be known already.
+    pub id_chosen: bool,
+    /// What the agent is asked: stripped of control characters and outer white space.
+    pub prompt: String,
+    /// What to do while the session is busy.
+    pub on_busy: OnBusy,
+    /// Options of the model call.
+    pub options: Option<Map<String, Value>>,
+    /// Its deadline.
+    pub timeout: Duration,
+    /// Put before the prompt.
+    pub context: Option<String>,
+    /// Its own tools.
+    pub tools: Option<Vec<String>>,
+}
+
+/// A steering input as it may be taken in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewSteer {
+    /// Which task.
+    pub task: TaskId,
+    /// Its id.
+    pub id: TaskId,
+    /// What the agent is told.
+    pub input: String,
+    /// When it takes effect.
+    pub when: SteerWhen,
+}
+
+impl NewSession {
+    /// Checks what a client asks for. `default_tools` are those of the transport.
+    ///
+    /// # Errors
+    /// `invalid_message`, naming the field.
+    pub fn check(asked: CreateSession, agents: &Agents, default_tools: &[&str], by_socket: bool) -> Result<Self, Refusal> {
+        let agent = agents.choose(asked.agent.as_deref())?.name.clone();
+        let tools = match asked.tools {
+            Some(tools) => check_tools(tools)?,
+            None => default_tools.iter().map(|t| (*t).to_owned()).collect(),
+        };
+        let tags = asked.tags.unwrap_or_default();
+        if tags.len() > MAX_TAGS {
+            return Err(Refusal::invalid("tags", format!("At most {MAX_TAGS} tags")));
+        }
+        for tag in &tags {
+            short("tags", tag)?;
+        }
+        for (field, text) in [("name", &asked.name), ("model", &asked.model)] {
+            if let Some(text) = text {
+                short(field, text)?;
+            }
+        }
+        if let Some(metadata) = &asked.metadata {
+            check_metadata(metadata)?;
+        }
+        let id = asked.session_id.unwrap_or_else(SessionId::random);
+        Ok(Self { id, agent, tools, model: asked.model, name: asked.name, tags, metadata: asked.metadata, by_socket })
+    }
+}
+
+impl NewTask {
+    /// Checks what a client asks for.
+    ///
+    /// # Errors
+    /// `invalid_message`, naming the field; `prompt_too_long`; `not_supported` for a workflow.
+    pub fn check(asked: SubmitTask, settings: &RuntimeSettings) -> Result<Self, Refusal> {
+        if asked.workflow.is_some() {
+            return Err(Refusal::new(ErrorCode::NotSupported, "This hub has no workflows"));
+        }
+        let prompt = asked.prompt.ok_or_else(|| Refusal::invalid("prompt", prompt_range(settings.prompt_chars)))?;
+        let prompt = clean_text("prompt", prompt.trim(), settings.prompt_chars)?;
+        let timeout = match asked.timeout_ms {
+            None => settings.task_timeout,
+            Some(ms) if (1..=settings.max_task_timeout.as_millis()).contains(&u128::from(ms)) => Duration::from_millis(ms),
+            Some(_) => {
+                let most = settings.max_task_timeout.as_millis();
+                return Err(Refusal::invalid("timeoutMs", format!("timeoutMs must be between 1 and {most}")));
+            }
+        };
+        Ok(Self {
+            id: asked.task_id.unwrap_or_else(TaskId::random),
+            id_chosen: asked.task_id.is_some(),
+            prompt,
+            on_busy: asked.on_busy.unwrap_or_default(),
+            options: asked.options,
+            timeout,
+            context: asked.context.map(|text| strip_control(&text)).filter(|text| !text.trim().is_empty()),
+            tools: asked.tools.map(check_tools).transpose()?,
+        })
+    }
+
+    /// Names the content, so that a repeated submit is told from another one with the same id.
+    /// Maps are hashed with their keys in order, because two writers may order them differently.
+    pub fn fingerprint(&self) -> String {
+        let content = serde_json::json!([
+            self.prompt,
+            self.on_busy,
+            self.options.as_ref().map(|o| sorted(&Value::Object(o.clone()))),
+            self.timeout.as_millis() as u64,
+            self.context,
+            self.tools
+        ]);
+        fingerprint(&content.to_string())
+    }
+}
+
+impl NewSteer {
+    /// Checks what a client asks for. The input is kept verbatim but for control characters.
+    ///
+    /// # Errors
+    /// `invalid_message` or `prompt_too_long`.
+    pub fn check(asked: &SteerTask, settings: &RuntimeSettings) -> Result<Self, Refusal> {
+        Ok(Self {
+            task: asked.task_id,
+            id: asked.steer_id.unwrap_or_else(TaskId::random),
+            input: clean_text("input", &asked.input, settings.prompt_chars)?,
+            when: asked.when.unwrap_or_default(),
+        })
+    }
+}
+
+/// Checks the shape of an answer to a request for input; its data is checked against the request's schema later.
+///
+/// # Errors
+/// `invalid_message`.
+pub fn check_response(asked: &RespondInput) -> Result<(), Refusal> {
+    if asked.request_id.is_empty() || asked.request_id.len() > 64 {
+        return Err(Refusal::invalid("requestId", "requestId must be 1 to 64 characters"));
+    }
+    Ok(())
+}
+
+/// A reason as it is kept: bounded, without control characters.
+///
+/// # Errors
+/// `invalid_message` when it is too long.
+pub fn check_reason(reason: Option<String>) -> Result<Option<String>, Refusal> {
+    let Some(reason) = reason else { return Ok(None) };
+    if reason.chars().count() > MAX_REASON_CHARS {
+        return Err(Refusal::invalid("reason", format!("reason must be at most {MAX_REASON_CHARS} characters")));
+    }
+    Ok(Some(strip_control(&reason)))
+}
+
+/// Metadata as it may be kept.
+///
+/// # Errors
+/// `invalid_message` when it is too large.
+pub fn check_metadata(metadata: &Map<String, Value>) -> Result<(), Refusal> {
+    let bytes = serde_json::to_vec(metadata).map_or(usize::MAX, |json| json.len());
+    if bytes > MAX_METADATA_BYTES {
+        return Err(Refusal::invalid("metadata", format!("metadata must be at most {MAX_METADATA_BYTES} bytes of JSON")));
+    }
+    Ok(())
+}
+
+/// Tool names, each known and named once.
+///
+/// # Errors
+/// `invalid_message`, with the seed's text.
+pub fn check_tools(tools: Vec<String>) -> Result<Vec<String>, Refusal> {
+    let mut known: Vec<String> = Vec::with_capacity(tools.len().min(KNOWN_TOOLS.len()));
+    for tool in tools {
+        if !KNOWN_TOOLS.iter().any(|(name, _)| *name == tool) {
+            return Err(Refusal::invalid("tools", "Invalid tool specified"));
+        }
+        if !known.contains(&tool) {
+            known.push(tool);
+        }
+    }
+    Ok(known)
+}
+
+/// An id that always comes out the same for one user and key, in the shape of a v4 UUID: how `Idempotency-Key` becomes an identity.
+pub fn derived_uuid(user: &str, purpose: &str, key: &str) -> uuid::Uuid {
+    let mut hash = Sha256::new();
+    for part in [user, purpose, key] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    let mut bytes = [0_u8; 16];
+    bytes.copy_from_slice(&hash.finalize()[..16]);
+    uuid::Builder::from_random_bytes(bytes).into_uuid()
+}
+
+pub(crate) fn fingerprint(content: &str) -> String {
+    Sha256::digest(content.as_bytes())[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn clean_text(field: &str, text: &str, max_chars: usize) -> Result<String, Refusal> {
+    let text = strip_control(text);
+    let chars = text.chars().count();
+    if chars > max_chars {
+        return Err(Refusal { code: ErrorCode::PromptTooLong, ..Refusal::invalid(field, prompt_range(max_chars)) });
+    }
+    if text.trim().is_empty() {
+        return Err(Refusal::invalid(field, prompt_range(max_chars)));
+    }
+    Ok(text)
+}
+
+fn prompt_range(max_chars: usize) -> String {
+    format!("Prompt must be between 1 and {max_chars} characters")
+}
+
+/// Without control characters other than tab, line feed and carriage return.
+fn strip_control(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control() || matches!(c, '\t' | '\n' | '\r')).collect()
+}
+
+fn short(field: &str, text: &str) -> Result<(), Refusal> {
+    let fits = !text.is_empty() && text.chars().count() <= MAX_NAME_CHARS && !text.chars().any(char::is_control);
+    if fits { Ok(()) } else { Err(Refusal::invalid(field, format!("{field} must be 1 to {MAX_NAME_CHARS} characters"))) }
+}
+
+fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let mut keys: Vec<&String> = map.keys().collect();
+            keys.sort();
+            Value::Array(keys.into_iter().map(|key| serde_json::json!([key, sorted(&map[key])])).collect())
+        }
+        Value::Array(items) => Value::Array(items.iter().map(sorted).collect()),
+        plain => plain.clone(),
+    }
+}

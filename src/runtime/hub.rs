@@ -1,0 +1,362 @@
+//! Finds or wakes sessions, and owns everything they share.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use agent_hub_protocol::{Cursor, SessionId, TaskId, Timestamp};
+use dashmap::{DashMap, Entry};
+use tokio::sync::oneshot;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    agent::Agents,
+    identity::{Plan, Principal},
+    metrics::Metrics,
+    quota::Quotas,
+    rate::Rates,
+    refusal::Refusal,
+    scheduler::Scheduler,
+    session::{self, Ask, Attach, Attached, Change, Done, Envelope, Inbox, MessagePage, SessionHandle, SessionView, TaskEntry, TaskView},
+    settings::RuntimeSettings,
+};
+use crate::store::{SessionFilter, SessionRecord, SharedStore};
+
+/// How often the hub looks for what has expired.
+const SWEEP_EVERY: Duration = Duration::from_secs(30);
+/// How long a caller waits for a session before it is told that the hub is overloaded. The change may still happen.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// The runtime. Cheap to clone; all clones are one hub.
+#[derive(Clone, Debug)]
+pub struct Hub {
+    shared: Arc<Shared>,
+}
+
+/// What a hub is made of.
+#[derive(Debug)]
+pub struct HubParts {
+    /// The numbers it works by.
+    pub settings: RuntimeSettings,
+    /// Where logs live.
+    pub store: SharedStore,
+    /// Who answers.
+    pub agents: Agents,
+    /// What is counted.
+    pub metrics: Metrics,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) settings: RuntimeSettings,
+    pub(crate) store: SharedStore,
+    pub(crate) agents: Agents,
+    pub(crate) metrics: Metrics,
+    pub(crate) scheduler: Scheduler,
+    pub(crate) quotas: Quotas,
+    pub(crate) rates: Rates,
+    /// Sessions in memory. An actor takes itself out before it stops taking requests.
+    pub(crate) awake: DashMap<SessionId, SessionHandle>,
+    /// Ids of tasks that are being made, or belong to a session in memory: found without asking the store.
+    pub(crate) tasks: DashMap<TaskId, SessionId>,
+    /// Tasks that wait for their turn, in all sessions in memory.
+    pub(crate) queued: AtomicUsize,
+    pub(crate) stop: CancellationToken,
+    pub(crate) actors: TaskTracker,
+}
+
+/// A page of a listing.
+#[derive(Clone, Debug)]
+pub struct SessionPage {
+    /// Newest first.
+    pub sessions: Vec<SessionRecord>,
+    /// Where the next page starts; `None` at the end.
+    pub next: Option<(Timestamp, SessionId)>,
+}
+
+impl Hub {
+    /// Starts the hub's own work. Sessions with unfinished tasks are woken and recovered by [`Hub::recover`].
+    pub fn start(parts: HubParts) -> Self {
+        let HubParts { settings, store, agents, metrics } = parts;
+        let shared = Arc::new(Shared {
+            scheduler: Scheduler::new(settings.tasks_per_user, settings.tasks_per_node),
+            quotas: Quotas::new(settings.quotas, store.clone()),
+            rates: Rates::new(settings.rates),
+            settings,
+            store,
+            agents,
+            metrics,
+            awake: DashMap::new(),
+            tasks: DashMap::new(),
+            queued: AtomicUsize::new(0),
+            stop: CancellationToken::new(),
+            actors: TaskTracker::new(),
+        });
+        let hub = Self { shared };
+        hub.shared.actors.spawn(hub.clone().housekeeping());
+        hub
+    }
+
+    /// Wakes every session with unfinished tasks, so that none stays "running" because the process stopped. Returns how many.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn recover(&self) -> Result<usize, crate::store::StoreError> {
+        let ids = self.shared.store.unfinished_sessions().await?;
+        for id in &ids {
+            self.wake(*id);
+        }
+        Ok(ids.len())
+    }
+
+    /// Asks a session for a change. The request is in the session's inbox, in order, when this returns; the future waits for the answer.
+    ///
+    /// # Errors
+    /// What the change says; `overloaded` when the inbox is full or the answer does not come in time.
+    pub fn change(
+        &self,
+        who: &Principal,
+        session: SessionId,
+        change: Change,
+    ) -> impl Future<Output = Result<Done, Refusal>> + Send + 'static {
+        let (reply, answer) = oneshot::channel();
+        self.post(session, Envelope { who: who.clone(), ask: Ask::Change(Box::new(change), reply, Vec::new()) });
+        wait_for(answer)
+    }
+
+    /// Attaches a reader.
+    ///
+    /// # Errors
+    /// `session_not_found`, `forbidden`, `overloaded`.
+    pub fn attach(
+        &self,
+        who: &Principal,
+        session: SessionId,
+        attach: Attach,
+    ) -> impl Future<Output = Result<Attached, Refusal>> + Send + 'static {
+        let (reply, answer) = oneshot::channel();
+        self.post(session, Envelope { who: who.clone(), ask: Ask::Attach(attach, reply) });
+        wait_for(answer)
+    }
+
+    /// A session as it is now.
+    ///
+    /// # Errors
+    /// `session_not_found`, `forbidden`, `overloaded`.
+    pub async fn session(&self, who: &Principal, session: SessionId) -> Result<Box<SessionView>, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.post(session, Envelope { who: who.clone(), ask: Ask::View(reply) });
+        wait_for(answer).await
+    }
+
+    /// A task as it is now.
+    ///
+    /// # Errors
+    /// `task_not_found`, `forbidden`, `overloaded`.
+    pub async fn task(&self, who: &Principal, task: TaskId) -> Result<Box<TaskView>, Refusal> {
+        let session = self.session_of(who, task).await?;
+        let (reply, answer) = oneshot::channel();
+        self.post(session, Envelope { who: who.clone(), ask: Ask::Task(task, reply) });
+        wait_for(answer).await
+    }
+
+    /// Which session a task belongs to.
+    ///
+    /// # Errors
+    /// `task_not_found`, `forbidden` when it is someone else's, `overloaded` when the store does not answer.
+    pub async fn session_of(&self, who: &Principal, task: TaskId) -> Result<SessionId, Refusal> {
+        if let Some(session) = self.shared.tasks.get(&task) {
+            return Ok(*session);
+        }
+        let entry = TaskEntry::find(&self.shared.store, task).await?.ok_or_else(Refusal::task_not_found)?;
+        if entry.owner != who.user() {
+            return Err(Refusal::forbidden());
+        }
+        Ok(entry.session)
+    }
+
+    /// The user's sessions, newest first.
+    ///
+    /// # Errors
+    /// `overloaded` when the store does not answer.
+    pub async fn list_sessions(
+        &self,
+        who: &Principal,
+        before: Option<(Timestamp, SessionId)>,
+        limit: usize,
+    ) -> Result<SessionPage, Refusal> {
+        let filter = SessionFilter { owner: Some(who.user().to_owned()), before, limit: limit + 1 };
+        let mut sessions = self.shared.store.list_sessions(filter).await.map_err(session::unreadable)?;
+        let more = sessions.len() > limit;
+        sessions.truncate(limit);
+        let next = if more { sessions.last().map(|s| (s.created_at, s.id)) } else { None };
+        Ok(SessionPage { sessions, next })
+    }
+
+    /// Finished messages of a session strictly before `before` (the newest if `None`), oldest first.
+    ///
+    /// # Errors
+    /// `session_not_found`, `forbidden`, `overloaded`.
+    pub async fn messages(
+        &self,
+        who: &Principal,
+        session: SessionId,
+        before: Option<Cursor>,
+        limit: usize,
+    ) -> Result<MessagePage, Refusal> {
+        let view = self.session(who, session).await?;
+        if before.as_ref().is_some_and(|b| b.epoch != view.cursor.epoch) {
+            return Err(Refusal::invalid("before", "The cursor is of another incarnation of the log"));
+        }
+        session::message_page(&self.shared.store, session, before.map(|b| b.seq), limit).await
+    }
+
+    /// Makes sure the user's quotas are in memory. Asked once per connection or request, before anything counts.
+    ///
+    /// # Errors
+    /// `overloaded` when the store does not answer.
+    pub async fn welcome(&self, who: &Principal) -> Result<(), Refusal> {
+        self.shared.quotas.load(who.user()).await.map_err(session::unreadable)
+    }
+
+    /// Request rates.
+    pub fn rates(&self) -> &Rates {
+        &self.shared.rates
+    }
+
+    /// The numbers the hub works by.
+    pub fn settings(&self) -> &RuntimeSettings {
+        &self.shared.settings
+    }
+
+    /// Who answers.
+    pub fn agents(&self) -> &Agents {
+        &self.shared.agents
+    }
+
+    /// Where logs live.
+    pub fn store(&self) -> &SharedStore {
+        &self.shared.store
+    }
+
+    /// Sessions in memory.
+    pub fn active_sessions(&self) -> usize {
+        self.shared.awake.len()
+    }
+
+    /// Tasks that wait for their turn.
+    pub fn queued_tasks(&self) -> usize {
+        self.shared.queued.load(Ordering::Relaxed)
+    }
+
+    /// Whether the hub has begun to stop: it takes no new tasks.
+    pub fn is_stopping(&self) -> bool {
+        self.shared.stop.is_cancelled()
+    }
+
+    /// Stops every session: running tasks are left as they are in the log, to be recovered by the next start. Waits until all
+    /// actors have written what they decided, at most `within`. Returns whether all did.
+    pub async fn stop(&self, within: Duration) -> bool {
+        self.shared.stop.cancel();
+        self.shared.actors.close();
+        tokio::time::timeout(within, self.shared.actors.wait()).await.is_ok()
+    }
+
+    /// Puts an envelope into the session's inbox, waking the session if it sleeps. A full inbox refuses with `overloaded`.
+    pub(crate) fn post(&self, session: SessionId, envelope: Envelope) {
+        if self.shared.stop.is_cancelled() {
+            return envelope.ask.refuse(Refusal::overloaded("The hub is restarting"));
+        }
+        let mut envelope = Box::new(envelope);
+        loop {
+            let handle = self.wake(session);
+            match handle.try_post(envelope) {
+                Ok(()) => return,
+                Err(session::PostError::Full(refused)) => {
+                    return refused.ask.refuse(Refusal::overloaded("The session has too many requests waiting"));
+                }
+                // It fell asleep between the look-up and the post; it has already taken itself out of the map.
+                Err(session::PostError::Asleep(back)) => envelope = back,
+            }
+        }
+    }
+
+    fn wake(&self, session: SessionId) -> SessionHandle {
+        if let Some(handle) = self.shared.awake.get(&session) {
+            return handle.clone();
+        }
+        match self.shared.awake.entry(session) {
+            Entry::Occupied(there) => there.get().clone(),
+            Entry::Vacant(place) => {
+                let (handle, inbox): (SessionHandle, Inbox) = SessionHandle::new(self.shared.settings.inbox);
+                place.insert(handle.clone());
+                session::spawn(self.clone(), session, inbox);
+                handle
+            }
+        }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    async fn housekeeping(self) {
+        let mut tick = tokio::time::interval(SWEEP_EVERY);
+        loop {
+            tokio::select! {
+                () = self.shared.stop.cancelled() => return,
+                _ = tick.tick() => {}
+            }
+            self.shared.rates.sweep();
+            self.shared.quotas.sweep(Timestamp::now());
+            if let Err(error) = self.expire().await {
+                tracing::warn!(%error, "could not look for expired sessions");
+            }
+        }
+    }
+
+    /// Ends idle sessions and erases old ones, where the settings say so.
+    async fn expire(&self) -> Result<(), crate::store::StoreError> {
+        let settings = &self.shared.settings;
+        if settings.session_ttl.is_none() && settings.retention.is_none() {
+            return Ok(());
+        }
+        let now = Timestamp::now();
+        let idle = |record: &SessionRecord, limit: Option<Duration>| limit.is_some_and(|limit| now.since(record.updated_at) >= limit);
+        let mut before = None;
+        loop {
+            let filter = SessionFilter { owner: None, before, limit: 500 };
+            let page = self.shared.store.list_sessions(filter).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            before = Some((last.created_at, last.id));
+            for record in page {
+                let followed = self.shared.awake.get(&record.id).is_some_and(|handle| handle.is_followed());
+                if record.unfinished > 0 || followed {
+                    continue;
+                }
+                let change = match () {
+                    () if idle(&record, settings.retention) => Change::Delete,
+                    () if !record.ended && idle(&record, settings.session_ttl) => Change::End("expired"),
+                    () => continue,
+                };
+                let owner = Principal::verified(record.owner.clone(), Plan::Free, Vec::new(), None);
+                if let Err(refusal) = self.change(&owner, record.id, change).await {
+                    tracing::debug!(session = %record.id, code = %refusal.code, "expired session not ended yet");
+                }
+            }
+        }
+    }
+}
+
+async fn wait_for<T>(answer: oneshot::Receiver<Result<T, Refusal>>) -> Result<T, Refusal> {
+    match tokio::time::timeout(ANSWER_WITHIN, answer).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => Err(Refusal::overloaded("The session stopped before it could answer; try again")),
+        Err(_) => Err(Refusal::overloaded("The session did not answer in time; the request may still be carried out")),
+    }
+}

@@ -1,0 +1,20 @@
+//! What happens: sessions, tasks, the log and its readers. Sees traits; never a socket, a status code or SQL.
+
+pub mod admission;
+pub mod agent;
+pub mod hub;
+pub mod identity;
+pub mod log;
+pub mod metrics;
+pub mod quota;
+pub mod rate;
+pub mod refusal;
+pub mod scheduler;
+pub mod session;
+pub mod settings;
+pub mod task;
+
+pub use hub::Hub;
+pub use identity::{Plan, Principal};
+pub use refusal::Refusal;
+pub use settings::RuntimeSettings;
