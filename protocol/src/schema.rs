@@ -98,6 +98,7 @@ pub fn json_schema() -> Value {
     }
 
     for (name, definition) in &mut definitions {
+        spell_out_any_json(definition);
         if !name.ends_with("Command") {
             without_null(definition);
         }
@@ -211,6 +212,20 @@ fn flatten(kind: Kind, union: &Value, id: Option<Value>, definitions: &mut Map<S
         names.push(name);
     }
     names
+}
+
+/// Says of a field of any JSON that it is that. The TypeScript generator takes a schema with only a description for an object.
+fn spell_out_any_json(definition: &mut Value) {
+    const SAYING_WHAT: [&str; 6] = ["type", "$ref", "allOf", "anyOf", "oneOf", "const"];
+    for property in
+        definition.get_mut("properties").and_then(Value::as_object_mut).into_iter().flat_map(|properties| properties.values_mut())
+    {
+        if let Some(schema) = property.as_object_mut()
+            && !SAYING_WHAT.iter().any(|keyword| schema.contains_key(*keyword))
+        {
+            schema.insert("type".to_owned(), json!(["string", "number", "boolean", "object", "array", "null"]));
+        }
+    }
 }
 
 /// The hub leaves a field out and never writes `null` for that, so its readers need not expect it; a client may do either.

@@ -83,6 +83,8 @@ fn every_type_has_a_definition_with_a_description() {
         for (name, property) in object["properties"].as_object().into_iter().flatten() {
             let described = property["description"].is_string() || property["$ref"].is_string() || property["const"].is_string();
             assert!(described, "property {name} is not described: {property}");
+            let shaped = ["type", "$ref", "allOf", "anyOf", "oneOf"].iter().any(|keyword| !property[*keyword].is_null());
+            assert!(shaped, "property {name} does not say what it is: {property}");
         }
     });
     assert!(!schema.to_string().contains("[`"), "links of Rust documentation mean nothing here");
