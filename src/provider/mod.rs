@@ -1,5 +1,9 @@
 //! Speaks to model vendors. The runtime sees [`ModelProvider`] and nothing behind it.
 
+pub mod breaker;
+pub mod demo;
+pub mod resilient;
+
 use std::{fmt, sync::Arc, time::Duration};
 
 use futures::stream::BoxStream;
