@@ -7,3 +7,4 @@ pub mod provider;
 pub mod runtime;
 pub mod store;
 pub mod telemetry;
+pub mod transport;

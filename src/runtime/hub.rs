@@ -184,6 +184,11 @@ impl Hub {
         Ok(entry.session)
     }
 
+    /// The session of a task, if that session is in memory. The session itself checks whose it is.
+    pub fn awake_session_of(&self, task: TaskId) -> Option<SessionId> {
+        self.shared.tasks.get(&task).map(|session| *session)
+    }
+
     /// The user's sessions, newest first.
     ///
     /// # Errors
