@@ -1,1 +1,4 @@
+//! The hub as its users meet it: real sockets, real files, real processes.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on says so")]
 
+mod runtime_smoke;
