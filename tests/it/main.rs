@@ -3,4 +3,5 @@
 // Failing loudly is what a test is for.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod config;
 mod provider;
