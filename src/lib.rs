@@ -2,9 +2,11 @@
 
 pub mod app;
 pub mod auth;
+pub mod cli;
 pub mod config;
 pub mod provider;
 pub mod runtime;
+pub mod server;
 pub mod store;
 pub mod telemetry;
 pub mod transport;
