@@ -1,11 +1,20 @@
 //! What every way in is given.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use ipnet::IpNet;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{hosts::Hosts, origin::Origins, slots::Slots};
+use super::{
+    connection::{Drain, SocketSettings},
+    hosts::Hosts,
+    origin::Origins,
+    slots::Slots,
+};
 use crate::runtime::{Hub, Plan, Principal};
 
 /// The hub as its edge sees it. Shared by all connections.
@@ -28,6 +37,12 @@ pub struct Edge {
     pub stop: CancellationToken,
     /// Sockets that were upgraded; waited for at a drain.
     pub sockets: TaskTracker,
+    /// How sockets work.
+    pub socket: Arc<SocketSettings>,
+    /// How they are told that the hub stops.
+    pub drain: Drain,
+    /// Sockets ever opened; the next one's number.
+    pub opened: AtomicU64,
 }
 
 /// What an [`Edge`] is made of.
@@ -44,6 +59,10 @@ pub struct EdgeParts {
     pub settings: EdgeSettings,
     /// See [`Edge::metrics`].
     pub metrics: Option<Arc<dyn Fn() -> String + Send + Sync>>,
+    /// How sockets work.
+    pub socket: SocketSettings,
+    /// How they are told that the hub stops.
+    pub drain: Drain,
     /// See [`Edge::stop`].
     pub stop: CancellationToken,
 }
@@ -105,9 +124,22 @@ pub trait Identify: Send + Sync + 'static {
 impl Edge {
     /// An edge of these parts.
     pub fn new(parts: EdgeParts) -> Arc<Self> {
-        let EdgeParts { hub, identify, origins, hosts, settings, metrics, stop } = parts;
+        let EdgeParts { hub, identify, origins, hosts, settings, metrics, socket, drain, stop } = parts;
         let slots = Slots::new(settings.sockets_per_user, settings.sockets_per_address);
-        Arc::new(Self { hub, identify, origins, hosts, settings, slots, metrics, stop, sockets: TaskTracker::new() })
+        Arc::new(Self {
+            hub,
+            identify,
+            origins,
+            hosts,
+            settings,
+            slots,
+            metrics,
+            stop,
+            sockets: TaskTracker::new(),
+            socket: Arc::new(socket),
+            drain,
+            opened: AtomicU64::new(0),
+        })
     }
 }
 

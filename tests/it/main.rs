@@ -3,4 +3,3 @@
 
 mod config;
 mod provider;
-mod runtime_smoke;
