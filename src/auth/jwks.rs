@@ -6,8 +6,9 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use jsonwebtoken::{
     DecodingKey,
-    jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse},
+    jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse},
 };
+use serde::Deserialize;
 use tokio::{sync::Mutex, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +32,12 @@ pub(super) struct JwksKeys {
     keys: ArcSwap<Keys>,
     /// When the last fetch began. Held while fetching, so that all who wait share one fetch.
     last_fetch: Mutex<Option<Instant>>,
+}
+
+/// The keys, not yet read: one this library does not know must not spoil the others.
+#[derive(Deserialize)]
+struct KeySet {
+    keys: Vec<serde_json::Value>,
 }
 
 pub(super) enum Lookup {
@@ -117,8 +124,9 @@ impl JwksKeys {
 
     /// One key that cannot be used does not spoil the others.
     fn read_set(&self, body: &[u8]) -> Result<Keys, FetchError> {
-        let set: JwkSet = serde_json::from_slice(body)?;
-        let keys: Keys = set.keys.iter().take(MAX_KEYS).filter_map(|jwk| self.usable(jwk)).collect();
+        let set: KeySet = serde_json::from_slice(body)?;
+        let read = |key| serde_json::from_value::<Jwk>(key).ok();
+        let keys: Keys = set.keys.into_iter().take(MAX_KEYS).filter_map(read).filter_map(|jwk| self.usable(&jwk)).collect();
         if keys.is_empty() { Err(FetchError::Empty) } else { Ok(keys) }
     }
 

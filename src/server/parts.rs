@@ -2,8 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use metrics::{counter, histogram};
+
 use crate::{
-    config::{AgentConfig, Config, ProviderConfig, ProviderKind, StorageConfig},
+    config::{AgentConfig, Config, ProviderConfig, ProviderKind, StorageConfig, StorageKind},
     provider::{
         SharedProvider,
         anthropic::Anthropic,
@@ -13,7 +15,12 @@ use crate::{
         vendor::{VendorConfig, VendorConfigError},
     },
     runtime::agent::{Agent, Agents},
-    store::{OpenError, SharedStore},
+    store::{
+        OpenError, SharedStore,
+        file::{FileConfig, FileStore},
+        memory::MemoryStore,
+        sqlite::{Commit, SqliteConfig, SqliteStore},
+    },
 };
 
 use super::ServeError;
@@ -27,8 +34,27 @@ const ANTHROPIC_MODEL: &str = "claude-sonnet-4-5";
 /// # Errors
 /// When another process has it, a newer version wrote it, or the medium fails.
 pub fn open_store(config: &StorageConfig) -> Result<SharedStore, OpenError> {
-    let path = config.path.display().to_string();
-    Err(OpenError::Failed { path, reason: format!("this build has no {} store", config.kind.as_str()) })
+    Ok(match config.kind {
+        StorageKind::Memory => Arc::new(MemoryStore::new()),
+        StorageKind::File => Arc::new(FileStore::open(FileConfig { fsync: config.fsync, ..FileConfig::new(&config.path) })?),
+        StorageKind::Sqlite => {
+            let on_commit = Some(count_commits());
+            let synchronous = config.synchronous;
+            Arc::new(SqliteStore::open(SqliteConfig { synchronous, on_commit, ..SqliteConfig::new(&config.path) })?)
+        }
+    })
+}
+
+/// How large the groups are that commit together, and how long the medium takes for one.
+fn count_commits() -> Arc<dyn Fn(&Commit) + Send + Sync> {
+    let (appends, events) = (histogram!("agent_hub_commit_appends"), histogram!("agent_hub_commit_events"));
+    let (seconds, bytes) = (histogram!("agent_hub_commit_seconds"), counter!("agent_hub_commit_bytes_total"));
+    Arc::new(move |commit| {
+        appends.record(commit.appends as f64);
+        events.record(commit.events as f64);
+        seconds.record(commit.took.as_secs_f64());
+        bytes.increment(commit.bytes as u64);
+    })
 }
 
 /// The configured agents. One provider of each kind is shared by all who use it, so that they share its breaker too.

@@ -3,5 +3,6 @@
 // Failing loudly is what a test is for.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod cli;
 mod config;
 mod provider;

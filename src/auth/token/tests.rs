@@ -265,6 +265,8 @@ async fn a_key_set_is_fetched_when_needed_and_not_when_teased() {
     let set = json!({"keys": [
         {"kty": "oct", "kid": "one", "k": "c2VjcmV0"},
         {"kty": "XXX", "kid": "strange"},
+        {"kty": "RSA", "kid": "half"},
+        "not a key",
         {"kty": "OKP", "crv": "Ed25519", "kid": "one", "use": "sig", "x": ED_PUBLIC},
         {"kty": "OKP", "crv": "Ed25519", "kid": "enc", "use": "enc", "x": ED_PUBLIC},
     ]});

@@ -41,7 +41,12 @@ pub(super) struct Completed {
 enum Outcome {
     Done(Result<Done, Refusal>),
     /// The number tells a newer attach of the same session from this one.
-    Attached { number: u64, made: Option<Result<Done, Refusal>>, result: Result<Box<Attached>, Refusal>, quiet: bool },
+    Attached {
+        number: u64,
+        made: Option<Result<Done, Refusal>>,
+        result: Result<Box<Attached>, Refusal>,
+        quiet: bool,
+    },
     Refreshed(Result<Principal, Refusal>),
 }
 
@@ -97,9 +102,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 let change = Change::Resume { task: resume.task_id, data: resume.data };
                 self.change_task(resume.session_id, resume.task_id, change, asked)
             }
-            ClientMessage::ToolResult(result) => {
-                self.change_task(result.session_id, result.task_id, Change::ToolResult(result), asked)
-            }
+            ClientMessage::ToolResult(result) => self.change_task(result.session_id, result.task_id, Change::ToolResult(result), asked),
             ClientMessage::RefreshToken(refresh) => {
                 self.refresh(refresh, asked);
                 Ok(())
