@@ -92,7 +92,10 @@ fn server(r: &mut Reader, open_files: Option<usize>) -> ServerConfig {
     let host = r.take("server.host", "Anything but loopback needs a JWT_SECRET or a key set.", IpAddr::V4(Ipv4Addr::LOCALHOST));
     let port = r.optional("server.port", "Not set: the next free one from 3000 on. Set: that one or none. 0: the system chooses.", &3000);
     let origins: Vec<Origin> = r.take("server.allowed_origins", "Web origins besides the hub's own, exactly.", Vec::new());
-    let hosts = r.take_if("server.allowed_hosts", "Host names besides the loopback ones, without port.", Vec::new(), host_names);
+    let hosts =
+        r.take_if("server.allowed_hosts", "Host names besides the loopback ones, without port.", Vec::new(), |names: &Vec<String>| {
+            host_names(names)
+        });
     let trusted_proxies: Vec<IpNet> =
         r.take("server.trusted_proxies", "Proxies whose X-Forwarded-For is believed: addresses or networks.", Vec::new());
     // A fifth of the files stays for the store and for connections to vendors.
@@ -164,7 +167,7 @@ fn message_rate(r: &mut Reader) -> Option<MessageRate> {
     per_second.map(|per_second| MessageRate { per_second, burst })
 }
 
-fn host_names(names: &Vec<String>) -> Result<(), String> {
+fn host_names(names: &[String]) -> Result<(), String> {
     let fine = |name: &String| name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-'));
     match names.iter().find(|name| !fine(name)) {
         Some(name) => Err(format!("{name:?} is not a host name; write it without scheme, port and path")),

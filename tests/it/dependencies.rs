@@ -27,8 +27,7 @@ const ALLOWED: [&str; 14] = [
 ];
 
 /// A second version of one of these is a second protocol stack in the binary, and half of the settings reach only one of them.
-const ONCE: [&str; 9] =
-    ["axum", "hyper", "libsqlite3-sys", "reqwest", "rusqlite", "rustls", "tokio", "tokio-tungstenite", "tungstenite"];
+const ONCE: [&str; 9] = ["axum", "hyper", "libsqlite3-sys", "reqwest", "rusqlite", "rustls", "tokio", "tokio-tungstenite", "tungstenite"];
 
 /// A second TLS stack, a second SQLite, deprecated.
 const NEVER: [&str; 5] = ["openssl-sys", "native-tls", "sqlx", "serde_yaml", "tower_governor"];
@@ -85,7 +84,9 @@ fn one_of_what_there_must_be_one_of_and_none_of_what_there_must_be_none() {
 
 #[test]
 fn licence_expressions() {
-    for fine in ["MIT", "MIT/Apache-2.0", "GPL-3.0 OR MIT", "(MIT OR Apache-2.0) AND Unicode-3.0", "Apache-2.0 WITH LLVM-exception OR GPL-2.0"] {
+    for fine in
+        ["MIT", "MIT/Apache-2.0", "GPL-3.0 OR MIT", "(MIT OR Apache-2.0) AND Unicode-3.0", "Apache-2.0 WITH LLVM-exception OR GPL-2.0"]
+    {
         assert!(is_allowed(fine), "{fine}");
     }
     for wrong in ["GPL-3.0", "MIT AND GPL-3.0", "(MIT OR ISC) AND AGPL-3.0", "", "MPL-2.0", "MIT OR", "(MIT"] {
