@@ -1,5 +1,9 @@
 //! agent-hub: a WebSocket-first realtime hub for AI agents.
+//!
+//! Read in this order: [`runtime`] (what happens), [`store`] and [`provider`] (where it lives, who answers), [`transport`] and
+//! [`api`] (the ways in), [`config`], [`server`] (how it is put together).
 
+pub mod api;
 pub mod app;
 pub mod auth;
 pub mod cli;

@@ -1,7 +1,7 @@
 //! The program from outside: what it does to a store, how it ends.
 
 use std::{
-    io::{BufRead as _, BufReader, Read as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     path::Path,
     process::{Child, Command as Process, Stdio},
     time::Duration,
@@ -161,4 +161,47 @@ fn logs_for_programs_are_one_object_per_line_and_no_banner() {
     let mut banner = String::new();
     hub.stdout.take().expect("piped").read_to_string(&mut banner).expect("text");
     assert_eq!(banner, "");
+}
+
+#[test]
+fn at_the_most_talkative_level_no_log_holds_a_token_or_a_prompt() {
+    let directory = tempfile::tempdir().expect("directory");
+    let (token, prompt) = ("canary.token.8f31", "canary-prompt-77aa");
+    let mut process = Process::new(cargo_bin("agent-hub"));
+    process.env_clear().env("AGENT_HUB_LOG", "trace").current_dir(directory.path()).args(["--port", "0", "--storage", "memory"]);
+    let log = std::fs::File::create(directory.path().join("log")).expect("made");
+    let mut hub = process.stdout(Stdio::piped()).stderr(log).spawn().expect("started");
+    let mut lines = BufReader::new(hub.stdout.take().expect("piped")).lines();
+    let url = lines.find_map(|line| Some(line.ok()?.split_once("http://")?.1.trim_end_matches('/').to_owned())).expect("the banner");
+    let good = self::hub(directory.path()).args(["token", "--user", "ada"]).output().expect("ran");
+    let good = String::from_utf8(good.stdout).expect("text").trim().to_owned();
+
+    let body = json!({"prompt": prompt}).to_string();
+    let upgrade = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: MDEyMzQ1Njc4OWFiY2RlZg==";
+    let session = "6b1f0f0e-8f0e-4a0f-9d3c-0123456789ab";
+    for head in [
+        format!("GET /ws/agents?token={token} HTTP/1.1\r\n{upgrade}"),
+        format!("GET /ws/agents?token={good} HTTP/1.1\r\n{upgrade}"),
+        format!("GET /ws/agents HTTP/1.1\r\n{upgrade}\r\nsec-websocket-protocol: agent-hub.v1, bearer.{token}"),
+        format!("GET /no/such/page?ticket={token} HTTP/1.1\r\nauthorization: Bearer {token}"),
+        format!("GET /api/v1/agents/sessions/{session}?token={token} HTTP/1.1"),
+        format!("POST /api/v1/agents/sessions/{session}/tasks HTTP/1.1\r\nauthorization: Bearer {good}\r\ncontent-type: application/json"),
+        format!("POST /auth/ticket HTTP/1.1\r\nauthorization: Bearer {good}"),
+        format!("BROKEN {token}"),
+    ] {
+        let mut socket = std::net::TcpStream::connect(&url).expect("connected");
+        socket.set_read_timeout(Some(Duration::from_millis(300))).expect("set");
+        let request = format!("{head}\r\nhost: {url}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        socket.write_all(request.as_bytes()).expect("sent");
+        let mut answer = Vec::new();
+        let _ = socket.read_to_end(&mut answer);
+        assert!(!String::from_utf8_lossy(&answer).contains(token), "{head}: {}", String::from_utf8_lossy(&answer));
+    }
+    signal(&hub, "TERM");
+    assert!(hub.wait().expect("ended").success());
+    let log = std::fs::read_to_string(directory.path().join("log")).expect("read");
+    assert!(log.contains("listening"), "{log}");
+    for secret in [token, prompt, good.as_str(), good.rsplit('.').next().expect("a signature")] {
+        assert!(!log.contains(secret), "{secret} is in the log:\n{log}");
+    }
 }

@@ -1,7 +1,5 @@
-//! Everything that needs more than one part of the hub.
-
-// Failing loudly is what a test is for.
-#![allow(clippy::unwrap_used, clippy::panic)]
+//! The hub as its users meet it: real sockets, real files, real processes.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on says so")]
 
 mod cli;
 mod config;
