@@ -19,6 +19,8 @@ mod index;
 mod reader;
 mod schema;
 mod sidecar;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::{

@@ -30,13 +30,13 @@ const GROUP: Bound = Bound { jobs: 1_024, bytes: 4 * 1024 * 1024 };
 
 /// The places of rows are written down after this many: rare enough to cost little (one page per session and time), often enough
 /// that memory (16 bytes a row and more) and the scan at opening stay small.
-const FLUSH_ROWS: usize = 128 * 1024;
+const FLUSH_ROWS: usize = if cfg!(test) { 300 } else { 128 * 1024 };
 
 /// As [`FLUSH_ROWS`], for large rows.
 const FLUSH_BYTES: usize = 512 * 1024 * 1024;
 
 /// Sessions whose rows are written down in one step: about a millisecond, which is what an append may find itself waiting for.
-const FLUSH_STEP: usize = 256;
+const FLUSH_STEP: usize = if cfg!(test) { 16 } else { 256 };
 
 /// After a chore failed, before it is tried again.
 const CHORE_PAUSE: Duration = Duration::from_secs(1);
