@@ -359,6 +359,10 @@ impl Command {
             serde_json::error::Category::Data => refuse(ErrorCode::InvalidMessage, None, format!("Invalid message: {}", plain(&error))),
             _ => refuse(ErrorCode::InvalidJson, None, "Invalid JSON".to_owned()),
         })?;
+        // serde reads an array as a struct with its fields in order.
+        if !text.trim_start().starts_with('{') {
+            return Err(refuse(ErrorCode::InvalidMessage, None, "Invalid message: not an object".to_owned()));
+        }
         let id = match head.id {
             None | Some(Value::Null) => None,
             Some(value) => match serde_json::from_value(value) {
@@ -400,14 +404,19 @@ struct Head {
     id: Option<Value>,
 }
 
-/// The complaint without serde's line and column, which mean nothing to a sender of one line.
+/// The complaint without serde's line and column, which mean nothing to a sender of one line; cut, because it may quote a whole field.
 fn plain(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    match text.rfind(" at line ") {
-        Some(end) => text[..end].to_owned(),
-        None => text,
+    let end = text.rfind(" at line ").unwrap_or(text.len());
+    let mut short: String = text[..end].chars().take(COMPLAINT_CHARS).collect();
+    if short.len() < end {
+        short.push('…');
     }
+    short
 }
+
+/// Enough for a field's name, what was expected, and the start of what was found.
+const COMPLAINT_CHARS: usize = 200;
 
 /// Whether brackets outside strings nest deeper than `limit`. Cheaper than parsing, and before it.
 pub fn deeper_than(text: &str, limit: usize) -> bool {
@@ -453,6 +462,8 @@ mod tests {
         assert_eq!(code(r#"{"type":"ping","id":1e999}"#), ErrorCode::InvalidJson);
         assert_eq!(code(r#"{"type":"ping","id":"\ud800"}"#), ErrorCode::InvalidJson);
         assert_eq!(code("[]"), ErrorCode::InvalidMessage);
+        assert_eq!(code(r#"["ping","c1"]"#), ErrorCode::InvalidMessage);
+        assert_eq!(code(r#"["dance","c1"]"#), ErrorCode::InvalidMessage);
         assert_eq!(code("7"), ErrorCode::InvalidMessage);
         assert_eq!(code(r#"{"type":7}"#), ErrorCode::InvalidMessage);
         assert_eq!(code(r#"{"type":"ping","type":"ping"}"#), ErrorCode::InvalidMessage);

@@ -12,6 +12,7 @@ pub type Seq = u64;
 /// is recognised instead of pointing at other events. Lower-case letters and digits, at most 32.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, JsonSchema)]
 #[serde(transparent)]
+#[schemars(extend("pattern" = "^[a-z0-9]{1,32}$"))]
 pub struct Epoch(Box<str>);
 
 impl Epoch {

@@ -99,10 +99,10 @@ impl fmt::Display for ErrorCode {
 }
 
 macro_rules! close_codes {
-    ($($(#[$doc:meta])* $name:ident = $code:literal, $reason:literal, $resume:literal;)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident = $code:literal, $reason:literal, $resume:literal;)*) => {
         /// Why the hub closes a WebSocket.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum CloseCode { $($(#[$doc])* $name,)* }
+        pub enum CloseCode { $($(#[doc = $doc])* $name,)* }
 
         impl CloseCode {
             /// Every close code the hub sends.
@@ -116,6 +116,11 @@ macro_rules! close_codes {
             /// The text in the close frame.
             pub const fn reason(self) -> &'static str {
                 match self { $(CloseCode::$name => $reason,)* }
+            }
+
+            /// Why it is sent; the text of the generated documents.
+            pub const fn doc(self) -> &'static str {
+                match self { $(CloseCode::$name => concat!($($doc, "\n"),*),)* }
             }
 
             /// Whether the client should connect again and resume from its cursors.

@@ -28,11 +28,11 @@ pub struct Event {
 }
 
 macro_rules! events {
-    ($($(#[$doc:meta])* $name:ident($body:ty) = $text:literal;)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident($body:ty) = $text:literal;)*) => {
         /// What happened: the `type` and `data` of an event.
         #[derive(Clone, Debug, PartialEq)]
         pub enum EventBody {
-            $($(#[$doc])* $name($body),)*
+            $($(#[doc = $doc])* $name($body),)*
             /// A type this program does not know, kept as it came. Readers pass over it.
             Unknown(UnknownEvent),
         }
@@ -40,7 +40,7 @@ macro_rules! events {
         /// The `type` of an event.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(u8)]
-        pub enum EventType { $($(#[$doc])* $name,)* /** A type this program does not know. */ Unknown }
+        pub enum EventType { $($(#[doc = $doc])* $name,)* /** A type this program does not know. */ Unknown }
 
         impl EventType {
             /// Every type this program knows.
@@ -49,6 +49,14 @@ macro_rules! events {
             /// The `type` on the wire; `"unknown"` for [`EventType::Unknown`].
             pub const fn as_str(self) -> &'static str {
                 match self { $(EventType::$name => $text,)* EventType::Unknown => "unknown" }
+            }
+
+            /// What such an event says; the text of the generated documents.
+            pub const fn doc(self) -> &'static str {
+                match self {
+                    $(EventType::$name => concat!($($doc, "\n"),*),)*
+                    EventType::Unknown => "A type this program does not know.",
+                }
             }
 
             /// The type with this name; [`EventType::Unknown`] for any other.
@@ -123,7 +131,7 @@ events! {
     ToolCall(ToolCall) = "tool_call";
     /// A tool answered.
     ToolResult(ToolResult) = "tool_result";
-    /// A finished block of text, authoritative.
+    /// A finished block of text, authoritative. Prompts and steering inputs are not repeated here: `task_started` and `steer_applied` name them.
     Message(Message) = "message";
     /// Model tokens used by one call.
     Usage(Usage) = "usage";
@@ -131,31 +139,36 @@ events! {
     InputRequested(InputRequested) = "input_requested";
     /// A person answered, or the request expired or went with its task.
     InputResolved(InputResolved) = "input_resolved";
-    /// A steering input was taken in; exactly one of the next two follows.
+    /// A steering input was taken in; exactly one `steer_applied` or `steer_rejected` follows.
     SteerAccepted(SteerAccepted) = "steer_accepted";
-    /// It has entered the conversation.
+    /// A steering input has entered the conversation.
     SteerApplied(SteerApplied) = "steer_applied";
-    /// It came too late.
+    /// A steering input came too late to be used; nothing was changed.
     SteerRejected(SteerRejected) = "steer_rejected";
-    /// From here on the task ends as cancelled, whatever it still does.
+    /// Somebody asked to cancel the task: from here on it ends as cancelled, whatever it still does.
     CancelRequested(CancelRequested) = "cancel_requested";
-    /// The task waits and holds no slot.
+    /// The task waits, for a person or for `resume_task`, and holds no slot.
     TaskSuspended(TaskSuspended) = "task_suspended";
-    /// It goes on.
+    /// The suspended task goes on.
     TaskResumed(TaskResumed) = "task_resumed";
     /// The hub stopped while the task ran; it runs again from its last durable step. Its tokens with `seq > discardAfter` before this event are void.
     TaskRecovering(TaskRecovering) = "task_recovering";
-    /// Terminal: the answer is whole.
+    /// Terminal: the task is done and its answer is whole.
     TaskCompleted(TaskCompleted) = "task_completed";
-    /// Terminal: it broke off.
+    /// Terminal: the task broke off.
     TaskFailed(TaskFailed) = "task_failed";
-    /// Terminal: it was cancelled, and the work has stopped.
+    /// Terminal: the task was cancelled, and its work has stopped.
     TaskCancelled(TaskCancelled) = "task_cancelled";
-    /// Terminal: its deadline passed.
+    /// Terminal: the task's deadline passed.
     TaskTimeout(TaskTimeout) = "task_timeout";
 }
 
 impl EventType {
+    /// Whether it is about a task, and so always has a `taskId`; otherwise it is about the session.
+    pub const fn is_about_task(self) -> bool {
+        !matches!(self, EventType::SessionCreated | EventType::SessionUpdated | EventType::SessionEnded | EventType::Unknown)
+    }
+
     /// Whether it is the last event of its task.
     pub const fn is_terminal(self) -> bool {
         matches!(self, EventType::TaskCompleted | EventType::TaskFailed | EventType::TaskCancelled | EventType::TaskTimeout)
@@ -209,6 +222,12 @@ pub struct UnknownEvent {
     pub name: String,
     /// Its `data`.
     pub data: Value,
+}
+
+/// For fields where JSON `null` is something that was said, for example by a tool that returned nothing: serde would read it as absent,
+/// and the event would not be written again as it was read.
+pub(crate) fn null_is_a_value<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
 }
 
 macro_rules! data {
@@ -294,7 +313,7 @@ data! {
         #[serde(skip_serializing_if = "Option::is_none", default)]
         workflow: Option<String>,
         /// The workflow's input.
-        #[serde(skip_serializing_if = "Option::is_none", default)]
+        #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "null_is_a_value")]
         input: Option<Value>,
     }
 
@@ -318,10 +337,10 @@ data! {
         /// Where it stands.
         phase: StepPhase,
         /// What went in, on `started`.
-        #[serde(skip_serializing_if = "Option::is_none", default)]
+        #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "null_is_a_value")]
         input: Option<Value>,
         /// What came out, on `completed`; the reason, on `failed`.
-        #[serde(skip_serializing_if = "Option::is_none", default)]
+        #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "null_is_a_value")]
         output: Option<Value>,
     }
 
@@ -354,7 +373,7 @@ data! {
         /// Which call.
         call_id: String,
         /// What it returned.
-        #[serde(skip_serializing_if = "Option::is_none", default)]
+        #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "null_is_a_value")]
         output: Option<Value>,
         /// Why it failed; exactly one of the two is given.
         #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -414,10 +433,10 @@ data! {
         /// Who: a user, or `hub`.
         by: String,
         /// What was answered.
-        #[serde(skip_serializing_if = "Option::is_none", default)]
+        #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "null_is_a_value")]
         payload: Option<Value>,
         /// The arguments to call the tool with instead.
-        #[serde(skip_serializing_if = "Option::is_none", default)]
+        #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "null_is_a_value")]
         edited_arguments: Option<Value>,
     }
 
@@ -473,7 +492,7 @@ data! {
     #[derive(Default)]
     TaskResumed {
         /// Data given with the resume.
-        #[serde(skip_serializing_if = "Option::is_none", default)]
+        #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "null_is_a_value")]
         data: Option<Value>,
         /// The step to go on at.
         #[serde(skip_serializing_if = "Option::is_none", default)]

@@ -184,16 +184,18 @@ impl ServerMessage {
         struct Head<'a> {
             #[serde(rename = "type", borrow)]
             kind: std::borrow::Cow<'a, str>,
-            seq: Option<Seq>,
+            seq: Option<serde::de::IgnoredAny>,
             at: Option<serde::de::IgnoredAny>,
+            #[serde(rename = "sessionId")]
+            session: Option<serde::de::IgnoredAny>,
         }
         let head: Head<'_> = serde_json::from_str(text)?;
-        // `caught_up` and `ack` have a `seq` too; only events have `at`.
-        if head.seq.is_some() && head.at.is_some() {
-            return Ok(Self::Event(Box::new(Event::decode(text)?)));
-        }
         if Self::is_connection(&head.kind) {
             return Ok(Self::Connection(serde_json::from_str(text)?));
+        }
+        // Only events have all three; so a new message about the connection may have any of them, of any type.
+        if head.session.is_some() && head.seq.is_some() && head.at.is_some() {
+            return Ok(Self::Event(Box::new(Event::decode(text)?)));
         }
         Ok(Self::Unknown(head.kind.into_owned()))
     }

@@ -25,11 +25,11 @@ pub const SNAPSHOT_FINISHED_TASKS: usize = 20;
 pub struct Snapshot {
     /// The session.
     pub session: SessionInfo,
-    /// The conversation, oldest first: the newest [`SNAPSHOT_MESSAGES`] and [`SNAPSHOT_MESSAGE_BYTES`].
+    /// The conversation, oldest first: its newest messages, at most 100 and at most 256 KiB of text, but always the very newest.
     pub messages: Vec<MessageInfo>,
     /// How many older messages there are; `GET …/sessions/:id/messages?before=` reads them.
     pub earlier_messages: u64,
-    /// Every unfinished task and the newest finished ones, oldest first.
+    /// Every unfinished task and the newest finished ones, at most 20 of these; oldest first.
     pub tasks: Vec<TaskInfo>,
     /// Tasks that wait for their turn, in order.
     pub queue: Vec<TaskId>,
@@ -173,7 +173,7 @@ pub struct TaskInfo {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub partial: Option<PartialText>,
     /// What came out.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "crate::event::null_is_a_value")]
     pub result: Option<Value>,
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none", default)]

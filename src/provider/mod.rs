@@ -1,5 +1,12 @@
 //! Speaks to model vendors. The runtime sees [`ModelProvider`] and nothing behind it.
 
+pub mod anthropic;
+pub mod breaker;
+pub mod demo;
+pub mod openai;
+pub mod resilient;
+pub mod vendor;
+
 use std::{fmt, sync::Arc, time::Duration};
 
 use futures::stream::BoxStream;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use agent_hub_protocol::{
     ErrorCode, SessionId, TaskId,
     client_message::{CreateSession, OnBusy, RespondInput, SteerTask, SteerWhen, SubmitTask},
+    event::TaskQueued,
 };
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -140,19 +141,34 @@ impl NewTask {
         })
     }
 
-    /// Names the content, so that a repeated submit is told from another one with the same id.
-    /// Maps are hashed with their keys in order, because two writers may order them differently.
-    pub fn fingerprint(&self) -> String {
-        let content = serde_json::json!([
-            self.prompt,
-            self.on_busy,
-            self.options.as_ref().map(|o| sorted(&Value::Object(o.clone()))),
-            self.timeout.as_millis() as u64,
-            self.context,
-            self.tools
-        ]);
-        fingerprint(&content.to_string())
+    /// The event that records it, at this place in the session's line.
+    pub(crate) fn queued(&self, position: u32) -> TaskQueued {
+        TaskQueued {
+            prompt: Some(self.prompt.clone()),
+            position,
+            timeout_ms: u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX),
+            on_busy: (self.on_busy != OnBusy::Queue).then_some(self.on_busy),
+            options: self.options.clone(),
+            context: self.context.clone(),
+            tools: self.tools.clone(),
+            workflow: None,
+            input: None,
+        }
     }
+}
+
+/// Names what a task was asked, whatever its place in the line, so that a repeated submit is told from another one with the same id.
+/// Maps are hashed with their keys in order, because two writers may order them differently.
+pub(crate) fn task_fingerprint(queued: &TaskQueued) -> String {
+    let content = serde_json::json!([
+        queued.prompt,
+        queued.on_busy,
+        queued.options.as_ref().map(|options| sorted(&Value::Object(options.clone()))),
+        queued.timeout_ms,
+        queued.context,
+        queued.tools
+    ]);
+    fingerprint(&content.to_string())
 }
 
 impl NewSteer {

@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -17,6 +17,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     agent::Agents,
     identity::{Plan, Principal},
+    log::Tail,
     metrics::Metrics,
     quota::Quotas,
     rate::Rates,
@@ -66,6 +67,8 @@ pub(crate) struct Shared {
     pub(crate) tasks: DashMap<TaskId, SessionId>,
     /// Tasks that wait for their turn, in all sessions in memory.
     pub(crate) queued: AtomicUsize,
+    /// When sleeping sessions have something due. Looked at by the housekeeping.
+    pub(crate) alarms: Mutex<Vec<(Timestamp, SessionId)>>,
     pub(crate) stop: CancellationToken,
     pub(crate) actors: TaskTracker,
 }
@@ -94,6 +97,7 @@ impl Hub {
             awake: DashMap::new(),
             tasks: DashMap::new(),
             queued: AtomicUsize::new(0),
+            alarms: Mutex::default(),
             stop: CancellationToken::new(),
             actors: TaskTracker::new(),
         });
@@ -125,7 +129,7 @@ impl Hub {
         change: Change,
     ) -> impl Future<Output = Result<Done, Refusal>> + Send + 'static {
         let (reply, answer) = oneshot::channel();
-        self.post(session, Envelope { who: who.clone(), ask: Ask::Change(Box::new(change), reply, Vec::new()) });
+        self.post(Box::new(Envelope { session, who: who.clone(), ask: Ask::Change(Box::new(change), reply) }));
         wait_for(answer)
     }
 
@@ -140,7 +144,7 @@ impl Hub {
         attach: Attach,
     ) -> impl Future<Output = Result<Attached, Refusal>> + Send + 'static {
         let (reply, answer) = oneshot::channel();
-        self.post(session, Envelope { who: who.clone(), ask: Ask::Attach(attach, reply) });
+        self.post(Box::new(Envelope { session, who: who.clone(), ask: Ask::Attach(attach, reply) }));
         wait_for(answer)
     }
 
@@ -150,7 +154,7 @@ impl Hub {
     /// `session_not_found`, `forbidden`, `overloaded`.
     pub async fn session(&self, who: &Principal, session: SessionId) -> Result<Box<SessionView>, Refusal> {
         let (reply, answer) = oneshot::channel();
-        self.post(session, Envelope { who: who.clone(), ask: Ask::View(reply) });
+        self.post(Box::new(Envelope { session, who: who.clone(), ask: Ask::View(reply) }));
         wait_for(answer).await
     }
 
@@ -161,7 +165,7 @@ impl Hub {
     pub async fn task(&self, who: &Principal, task: TaskId) -> Result<Box<TaskView>, Refusal> {
         let session = self.session_of(who, task).await?;
         let (reply, answer) = oneshot::channel();
-        self.post(session, Envelope { who: who.clone(), ask: Ask::Task(task, reply) });
+        self.post(Box::new(Envelope { session, who: who.clone(), ask: Ask::Task(task, reply) }));
         wait_for(answer).await
     }
 
@@ -178,6 +182,11 @@ impl Hub {
             return Err(Refusal::forbidden());
         }
         Ok(entry.session)
+    }
+
+    /// The session of a task, if that session is in memory. The session itself checks whose it is.
+    pub fn awake_session_of(&self, task: TaskId) -> Option<SessionId> {
+        self.shared.tasks.get(&task).map(|session| *session)
     }
 
     /// The user's sessions, newest first.
@@ -268,11 +277,11 @@ impl Hub {
     }
 
     /// Puts an envelope into the session's inbox, waking the session if it sleeps. A full inbox refuses with `overloaded`.
-    pub(crate) fn post(&self, session: SessionId, envelope: Envelope) {
+    pub(crate) fn post(&self, mut envelope: Box<Envelope>) {
         if self.shared.stop.is_cancelled() {
             return envelope.ask.refuse(Refusal::overloaded("The hub is restarting"));
         }
-        let mut envelope = Box::new(envelope);
+        let session = envelope.session;
         loop {
             let handle = self.wake(session);
             match handle.try_post(envelope) {
@@ -280,8 +289,11 @@ impl Hub {
                 Err(session::PostError::Full(refused)) => {
                     return refused.ask.refuse(Refusal::overloaded("The session has too many requests waiting"));
                 }
-                // It fell asleep between the look-up and the post; it has already taken itself out of the map.
-                Err(session::PostError::Asleep(back)) => envelope = back,
+                Err(session::PostError::Asleep(back)) => {
+                    // It fell asleep between the look-up and the post. It takes itself out of the map; so does this, whichever is first.
+                    self.shared.awake.remove_if(&session, |_, there| there.is_same(&handle));
+                    envelope = back;
+                }
             }
         }
     }
@@ -293,7 +305,10 @@ impl Hub {
         match self.shared.awake.entry(session) {
             Entry::Occupied(there) => there.get().clone(),
             Entry::Vacant(place) => {
-                let (handle, inbox): (SessionHandle, Inbox) = SessionHandle::new(self.shared.settings.inbox);
+                let (handle, inbox): (SessionHandle, Inbox) = SessionHandle::new(
+                    self.shared.settings.inbox,
+                    Tail::new(0, self.shared.settings.tail_events, self.shared.settings.tail_bytes),
+                );
                 place.insert(handle.clone());
                 session::spawn(self.clone(), session, inbox);
                 handle
@@ -314,9 +329,22 @@ impl Hub {
             }
             self.shared.rates.sweep();
             self.shared.quotas.sweep(Timestamp::now());
+            self.ring_alarms(Timestamp::now());
             if let Err(error) = self.expire().await {
                 tracing::warn!(%error, "could not look for expired sessions");
             }
+        }
+    }
+
+    fn ring_alarms(&self, now: Timestamp) {
+        let mut due = Vec::new();
+        self.shared.alarms.lock().unwrap_or_else(PoisonError::into_inner).retain(|(at, session)| {
+            let rings = *at <= now;
+            due.extend(rings.then_some(*session));
+            !rings
+        });
+        for session in due {
+            self.wake(session);
         }
     }
 

@@ -12,9 +12,14 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-// pub mod file;
-// pub mod memory;
-// pub mod sqlite;
+mod codec;
+mod entries;
+mod inbox;
+#[cfg(test)]
+mod suite;
+
+pub mod memory;
+pub mod sqlite;
 
 /// A store, shared by everything in the process.
 pub type SharedStore = Arc<dyn Store>;

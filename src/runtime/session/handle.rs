@@ -1,26 +1,23 @@
 //! What everybody but the actor holds of a session.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
 use super::request::Envelope;
+use crate::runtime::log::Tail;
 
 /// Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct SessionHandle {
     inbox: mpsc::Sender<Box<Envelope>>,
-    readers: Arc<AtomicUsize>,
+    tail: Arc<Tail>,
 }
 
 /// The actor's end.
 pub(crate) struct Inbox {
     pub(crate) requests: mpsc::Receiver<Box<Envelope>>,
-    /// How many readers follow; the actor keeps it for others to see.
-    pub(crate) readers: Arc<AtomicUsize>,
+    pub(crate) tail: Arc<Tail>,
 }
 
 /// Why an envelope was not taken; it comes back.
@@ -32,11 +29,11 @@ pub(crate) enum PostError {
 }
 
 impl SessionHandle {
-    /// A handle and its inbox of `bound` envelopes.
-    pub(crate) fn new(bound: usize) -> (Self, Inbox) {
+    /// A handle and its inbox of `bound` envelopes. The tail is empty until the actor has read the log.
+    pub(crate) fn new(bound: usize, tail: Tail) -> (Self, Inbox) {
         let (sender, requests) = mpsc::channel(bound);
-        let readers = Arc::new(AtomicUsize::new(0));
-        (Self { inbox: sender, readers: Arc::clone(&readers) }, Inbox { requests, readers })
+        let tail = Arc::new(tail);
+        (Self { inbox: sender, tail: Arc::clone(&tail) }, Inbox { requests, tail })
     }
 
     /// Never waits.
@@ -49,11 +46,16 @@ impl SessionHandle {
 
     /// Whether anybody reads the session now.
     pub(crate) fn is_followed(&self) -> bool {
-        self.readers.load(Ordering::Relaxed) > 0
+        self.tail.following() > 0
     }
 
-    /// Whether this is the handle of that inbox.
-    pub(crate) fn is_of(&self, inbox: &Inbox) -> bool {
-        Arc::ptr_eq(&self.readers, &inbox.readers)
+    /// Whether both are handles of one actor.
+    pub(crate) fn is_of(&self, tail: &Arc<Tail>) -> bool {
+        Arc::ptr_eq(&self.tail, tail)
+    }
+
+    /// The same question of another handle.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.is_of(&other.tail)
     }
 }

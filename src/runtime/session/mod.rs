@@ -3,6 +3,7 @@
 mod actor;
 mod entry;
 mod handle;
+mod load;
 mod pages;
 mod request;
 mod state;
@@ -12,4 +13,5 @@ pub(crate) use entry::TaskEntry;
 pub(crate) use handle::{Inbox, PostError, SessionHandle};
 pub(crate) use pages::{message_page, unreadable};
 pub use request::{After, Attach, Attached, Change, Done, MessagePage, SessionView, TaskView};
-pub(crate) use request::{Ask, Envelope, Reply};
+pub(crate) use request::{Ask, Envelope};
+pub(crate) use state::{Call, CallReport, ModelAsk, Work};

@@ -8,14 +8,11 @@ use agent_hub_protocol::{
 };
 use tokio::sync::oneshot;
 
-use crate::{
-    runtime::{
-        admission::{NewSession, NewSteer, NewTask},
-        identity::Principal,
-        log::Reader,
-        refusal::Refusal,
-    },
-    store::Write,
+use crate::runtime::{
+    admission::{NewSession, NewSteer, NewTask},
+    identity::Principal,
+    log::Reader,
+    refusal::Refusal,
 };
 
 /// A request that changes the session.
@@ -58,6 +55,20 @@ pub enum Change {
     End(&'static str),
     /// End it and erase it.
     Delete,
+}
+
+impl Change {
+    /// The task it names, if it may be one the hub has seen before. Ids the hub has just made are not looked for.
+    pub(crate) fn known_task(&self) -> Option<TaskId> {
+        match self {
+            Change::Submit(new) => new.id_chosen.then_some(new.id),
+            Change::Cancel { task, .. } | Change::Suspend { task, .. } | Change::Resume { task, .. } => Some(*task),
+            Change::Steer(steer) => Some(steer.task),
+            Change::Respond(answer) => Some(answer.task_id),
+            Change::ToolResult(result) => Some(result.task_id),
+            Change::Create(_) | Change::Update(_) | Change::End(_) | Change::Delete => None,
+        }
+    }
 }
 
 /// What a change did. Everything it says is durable.
@@ -143,13 +154,14 @@ pub(crate) type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
 
 /// One item of a session's inbox.
 pub(crate) struct Envelope {
+    pub(crate) session: SessionId,
     pub(crate) who: Principal,
     pub(crate) ask: Ask,
 }
 
 /// What is asked, with the place for its answer.
 pub(crate) enum Ask {
-    Change(Box<Change>, Reply<Done>, Vec<Write>),
+    Change(Box<Change>, Reply<Done>),
     Attach(Attach, Reply<Attached>),
     View(Reply<Box<SessionView>>),
     Task(TaskId, Reply<Box<TaskView>>),
@@ -159,7 +171,7 @@ impl Ask {
     pub(crate) fn refuse(self, refusal: Refusal) {
         // A caller that no longer waits needs no answer.
         match self {
-            Ask::Change(_, reply, _) => drop(reply.send(Err(refusal))),
+            Ask::Change(_, reply) => drop(reply.send(Err(refusal))),
             Ask::Attach(_, reply) => drop(reply.send(Err(refusal))),
             Ask::View(reply) => drop(reply.send(Err(refusal))),
             Ask::Task(_, reply) => drop(reply.send(Err(refusal))),

@@ -1,0 +1,310 @@
+//! One checked configuration, from defaults < file < environment < flags. Nothing below reads a file or the environment for it.
+//!
+//! Every setting is read in one place (`sections`), with its key, its meaning, its default and its bounds. From the same lines
+//! come `--print-config` and `agent-hub.example.toml`, so neither can say something else than the program does. All mistakes
+//! are reported together.
+
+use std::{net::IpAddr, path::PathBuf, time::Duration};
+
+use ipnet::IpNet;
+use secrecy::SecretString;
+
+use crate::runtime::RuntimeSettings;
+
+mod layers;
+mod mistake;
+mod reader;
+mod report;
+mod secrets;
+mod sections;
+mod value;
+
+pub use layers::Inputs;
+pub use mistake::{Mistake, Mistakes, Source};
+pub use report::Report;
+
+/// Everything the hub was told, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Whether limits are lifted for load tests. Said loudly at start.
+    pub limits_off: bool,
+    /// Where the hub keeps what it makes itself: the database, the development secret.
+    pub data_dir: PathBuf,
+    /// The front.
+    pub server: ServerConfig,
+    /// Who may come in.
+    pub auth: AuthConfig,
+    /// Where logs and records live.
+    pub storage: StorageConfig,
+    /// Model vendors.
+    pub provider: ProviderConfig,
+    /// The agent that answers when a session names none.
+    pub default_agent: String,
+    /// Named agents; the default one is always among them.
+    pub agents: Vec<AgentConfig>,
+    /// The directory agents may read files in. Made if missing; `None`: no agent reads files.
+    pub workspace: Option<PathBuf>,
+    /// The numbers of the runtime.
+    pub runtime: RuntimeSettings,
+    /// Logs.
+    pub log: LogConfig,
+    /// Traces go to this OTLP/HTTP collector.
+    pub otlp_endpoint: Option<String>,
+    /// The same, for people.
+    pub report: Report,
+}
+
+/// The front: addresses, sockets, and how long anybody may take for anything.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// The address to bind.
+    pub host: IpAddr,
+    /// The port, if one was given: then that one or none. Otherwise the next free one from 3000 on. 0: the system chooses.
+    pub port: Option<u16>,
+    /// Origins besides the hub's own, in the form browsers send them. `*` (development only): all.
+    pub allowed_origins: Vec<String>,
+    /// Host names besides the loopback ones, lower case, without port.
+    pub allowed_hosts: Vec<String>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Connections of the process, all together. Never lifted: it is what keeps files free for the store.
+    pub max_connections: usize,
+    /// Sockets that stay (WebSocket, SSE, Socket.IO) of one user.
+    pub connections_per_user: Option<u32>,
+    /// Sockets that stay of one address (a /64 of IPv6).
+    pub connections_per_address: Option<u32>,
+    /// Sessions one socket may be attached to.
+    pub attached_sessions: usize,
+    /// Messages one socket may send.
+    pub message_rate: Option<MessageRate>,
+    /// One WebSocket message or HTTP body, in bytes.
+    pub message_bytes: usize,
+    /// From accepting a connection to its whole request head; also ends idle keep-alive.
+    pub header_timeout: Duration,
+    /// From the head to the whole body.
+    pub body_timeout: Duration,
+    /// Between pings; a socket silent for two of them is closed.
+    pub heartbeat: Duration,
+    /// A peer that accepts no byte for this long is closed.
+    pub stall_timeout: Duration,
+    /// Bytes written but not yet taken by one socket.
+    pub socket_window: usize,
+    /// `SO_SNDBUF` of one socket: the kernel hides a slow reader in it.
+    pub send_buffer: usize,
+    /// A socket is asked to come back after this long.
+    pub max_socket_age: Duration,
+    /// How long a drain may take.
+    pub drain: Duration,
+}
+
+/// A token bucket for the messages of one socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessageRate {
+    /// Messages that come back per second.
+    pub per_second: u32,
+    /// Messages at once.
+    pub burst: u32,
+}
+
+/// Who may come in.
+#[derive(Clone, Debug)]
+pub struct AuthConfig {
+    /// What tokens are checked against.
+    pub mode: AuthMode,
+    /// The `iss` a token has to have.
+    pub issuer: Option<String>,
+    /// The `aud` a token has to have.
+    pub audience: Option<String>,
+    /// Whether `?token=` is accepted where a browser cannot send a header.
+    pub query_token: bool,
+    /// The user that adapters of systems without authentication act as when nobody says who they are.
+    pub anonymous: Option<String>,
+}
+
+/// What tokens are checked against.
+#[derive(Clone, Debug)]
+pub enum AuthMode {
+    /// No secret was given: one is made once and kept in this file. Loopback only; `/auth/token` exists.
+    Development {
+        /// Where it is kept.
+        secret_file: PathBuf,
+    },
+    /// HS256 with a shared secret.
+    Secret {
+        /// Signs and verifies.
+        current: SecretString,
+        /// Still verifies, while a rotation lasts.
+        previous: Option<SecretString>,
+    },
+    /// The public keys of an identity provider.
+    Jwks {
+        /// Where they are.
+        url: String,
+        /// The one algorithm they are used with.
+        algorithm: JwksAlgorithm,
+    },
+}
+
+/// The algorithms a key set may be used with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JwksAlgorithm {
+    /// RSA with SHA-256.
+    Rs256,
+    /// ECDSA on P-256.
+    Es256,
+    /// Ed25519.
+    EdDsa,
+}
+
+/// Where logs and records live.
+#[derive(Clone, Debug)]
+pub struct StorageConfig {
+    /// Which store.
+    pub kind: StorageKind,
+    /// The database file of `sqlite`, the directory of `file`; unused by `memory`.
+    pub path: PathBuf,
+    /// What an append of `sqlite` survives.
+    pub synchronous: Synchronous,
+    /// What an append of `file` survives.
+    pub fsync: Fsync,
+}
+
+/// The stores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StorageKind {
+    /// Nothing survives a restart.
+    Memory,
+    /// Plain files.
+    File,
+    /// One SQLite database.
+    Sqlite,
+}
+
+/// `PRAGMA synchronous`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Synchronous {
+    /// Survives `kill -9`.
+    Normal,
+    /// Survives a loss of power too.
+    Full,
+}
+
+/// When `file` forces data to the medium.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fsync {
+    /// Never; survives `kill -9`.
+    Never,
+    /// With every commit; survives a loss of power too.
+    Always,
+}
+
+/// Model vendors.
+#[derive(Clone, Debug)]
+pub struct ProviderConfig {
+    /// Who answers for agents that name none.
+    pub kind: ProviderKind,
+    /// The model of agents that name none; the provider's own default if `None`.
+    pub model: Option<String>,
+    /// Time per token of `demo`.
+    pub demo_pace: Duration,
+    /// OpenAI and everything that speaks like it.
+    pub openai: VendorConfig,
+    /// Anthropic.
+    pub anthropic: VendorConfig,
+}
+
+/// The providers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ProviderKind {
+    /// Built in, offline.
+    Demo,
+    /// OpenAI and everything that speaks like it.
+    OpenAi,
+    /// Anthropic.
+    Anthropic,
+}
+
+impl ProviderKind {
+    /// The word in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            ProviderKind::Demo => "demo",
+            ProviderKind::OpenAi => "openai",
+            ProviderKind::Anthropic => "anthropic",
+        }
+    }
+}
+
+/// How to reach one vendor.
+#[derive(Clone, Debug, Default)]
+pub struct VendorConfig {
+    /// Another place that speaks the vendor's API; the vendor's own if `None`.
+    pub base_url: Option<String>,
+    /// The key. Absent only where a base URL is given that needs none.
+    pub api_key: Option<SecretString>,
+}
+
+/// A named agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentConfig {
+    /// Its name.
+    pub name: String,
+    /// What it is for.
+    pub description: String,
+    /// What the model is told before the conversation.
+    pub instructions: Option<String>,
+    /// Who answers.
+    pub provider: ProviderKind,
+    /// With which model; the provider's default if `None`.
+    pub model: Option<String>,
+}
+
+/// Logs.
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    /// For people or for programs.
+    pub format: LogFormat,
+    /// A filter of `tracing`: `info`, `agent_hub=debug,info` …
+    pub filter: String,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One object per line.
+    Json,
+}
+
+impl StorageKind {
+    /// The word in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            StorageKind::Memory => "memory",
+            StorageKind::File => "file",
+            StorageKind::Sqlite => "sqlite",
+        }
+    }
+}
+
+impl Config {
+    /// Reads and checks everything.
+    ///
+    /// # Errors
+    /// Every mistake there is.
+    pub fn load(inputs: &Inputs) -> Result<Self, Mistakes> {
+        sections::read(inputs).map_err(Mistakes)
+    }
+
+    /// The file that ships as `agent-hub.example.toml`.
+    pub fn example() -> String {
+        // Nothing given is a valid configuration; a test holds it to that.
+        Self::load(&Inputs::default()).map(|config| config.report.example()).unwrap_or_default()
+    }
+
+    /// Whether the hub runs without anybody having said who may come in.
+    pub fn is_development(&self) -> bool {
+        matches!(self.auth.mode, AuthMode::Development { .. })
+    }
+}

@@ -1,0 +1,387 @@
+//! What a request does to a session.
+
+use agent_hub_protocol::{
+    ErrorCode, EventBody, Seq, TaskId,
+    client_message::{InputOutcome, OnBusy, RespondInput, SteerWhen},
+    event::{
+        CancelRequested, InputKind, InputRequested, InputResolved, ResolvedOutcome, SessionCreated, SessionEnded, SteerAccepted,
+        TaskResumed, TaskSuspended, ToolResult,
+    },
+    snapshot::TaskStatus,
+};
+use serde_json::Value;
+
+use super::{Outbox, SessionState, Stop, WAITING_STEERS};
+use crate::runtime::{
+    admission::{NewSession, NewSteer, NewTask, task_fingerprint},
+    identity::Principal,
+    quota::{Resource, Taken},
+    refusal::Refusal,
+    session::{
+        entry::TaskEntry,
+        request::{Change, Done},
+    },
+    settings::RuntimeSettings,
+};
+
+/// What a change came to.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// It is done once the events are durable.
+    Done(Done),
+    /// It is done once the task's work has stopped; until then the caller waits.
+    WhenStopped(TaskId),
+    /// It is done once the session has ended; until then the caller waits.
+    WhenEnded,
+}
+
+/// What a change needs besides the state: found before, because it lies outside of the session.
+pub(crate) struct Lookup<'a> {
+    pub(crate) settings: &'a RuntimeSettings,
+    /// The entry of the task id the change carries, where the session does not have the task in memory.
+    pub(crate) entry: Option<&'a TaskEntry>,
+    /// Takes one unit of the user's day.
+    pub(crate) quota: &'a dyn Fn(Resource) -> Result<Option<Taken>, Refusal>,
+}
+
+impl SessionState {
+    /// Makes the session. Returns its state and the answer.
+    pub(crate) fn create(
+        who: &Principal,
+        new: &NewSession,
+        birth: u32,
+        epoch: agent_hub_protocol::Epoch,
+        lookup: &Lookup<'_>,
+        out: &mut Outbox,
+    ) -> Result<(Self, Done), Refusal> {
+        let quota = (lookup.quota)(Resource::Session)?;
+        let created = SessionCreated {
+            epoch: epoch.clone(),
+            agent: new.agent.clone(),
+            tools: new.tools.clone(),
+            model: new.model.clone(),
+            name: new.name.clone(),
+            tags: new.tags.clone(),
+            metadata: new.metadata.clone(),
+            created_at: out.now,
+        };
+        let mut state = Self::born(new.id, who.user().to_owned(), birth, epoch, &created);
+        state.had_socket = new.by_socket;
+        let seq = state.emit(out, None, EventBody::SessionCreated(created));
+        out.writes.extend(quota.map(Taken::keep));
+        out.record = true;
+        Ok((state, Done { session: new.id, task: None, seq: Some(seq), repeated: false }))
+    }
+
+    /// Carries out a request of the session's owner.
+    ///
+    /// # Errors
+    /// The refusal; nothing was changed.
+    pub(crate) fn change(&mut self, who: &Principal, change: &Change, lookup: &Lookup<'_>, out: &mut Outbox) -> Result<Answer, Refusal> {
+        match change {
+            Change::Create(new) => self.create_again(new),
+            Change::Update(new) => {
+                self.open()?;
+                let seq = self.emit(out, None, EventBody::SessionUpdated(new.clone()));
+                out.record = true;
+                Ok(self.done(None, Some(seq)))
+            }
+            Change::Submit(new) => self.submit(who, new, lookup, out),
+            Change::Cancel { task, reason } => self.cancel(who.user(), *task, reason.clone(), lookup, out),
+            Change::Steer(new) => self.steer(new, lookup, out),
+            Change::Respond(answer) => self.respond(who.user(), answer, lookup, out),
+            Change::Suspend { task, reason } => self.suspend(*task, reason.clone(), lookup, out),
+            Change::Resume { task, data } => self.resume(*task, data.clone(), lookup, out),
+            Change::ToolResult(result) => {
+                self.unfinished(result.task_id, lookup)?;
+                Err(Refusal::new(ErrorCode::NotSupported, "No call of a client-executed tool waits under this callId"))
+            }
+            Change::End(reason) => self.end(reason, out),
+            Change::Delete => self.end("deleted", out),
+        }
+    }
+
+    fn done(&self, task: Option<TaskId>, seq: Option<Seq>) -> Answer {
+        Answer::Done(Done { session: self.id, task, seq, repeated: false })
+    }
+
+    fn repeated(&self, task: Option<TaskId>, seq: Option<Seq>) -> Answer {
+        Answer::Done(Done { session: self.id, task, seq, repeated: true })
+    }
+
+    fn create_again(&self, new: &NewSession) -> Result<Answer, Refusal> {
+        let same = self.agent == new.agent && self.model == new.model && {
+            let (mut ours, mut theirs) = (self.tools.clone(), new.tools.clone());
+            ours.sort();
+            theirs.sort();
+            ours == theirs
+        };
+        if same { Ok(self.repeated(None, Some(1))) } else { Err(conflict("session")) }
+    }
+
+    fn open(&self) -> Result<(), Refusal> {
+        if self.ended.is_some() || self.ending.is_some() {
+            return Err(Refusal::new(ErrorCode::AlreadyTerminal, "The session has ended"));
+        }
+        Ok(())
+    }
+
+    /// The task, which must not be terminal.
+    fn unfinished(&self, id: TaskId, lookup: &Lookup<'_>) -> Result<&super::Task, Refusal> {
+        let ended = |status: Option<TaskStatus>| {
+            let refusal = Refusal::new(ErrorCode::AlreadyTerminal, "The task has ended");
+            status.map_or(refusal.clone(), |status| refusal.detail("status", status.as_str()))
+        };
+        match self.task(id) {
+            Some(task) if task.status.is_terminal() => Err(ended(Some(task.status))),
+            Some(task) => Ok(task),
+            // Finished so long ago that only its entry and the log know it.
+            None if lookup.entry.is_some_and(|entry| entry.session == self.id) => Err(ended(None)),
+            None => Err(Refusal::task_not_found()),
+        }
+    }
+
+    fn submit(&mut self, who: &Principal, new: &NewTask, lookup: &Lookup<'_>, out: &mut Outbox) -> Result<Answer, Refusal> {
+        if let Some(answer) = self.submitted_before(new, lookup)? {
+            return Ok(answer);
+        }
+        self.open()?;
+        if new.on_busy == OnBusy::Steer
+            && let Some(front) = self.line.front().copied()
+        {
+            let steer = NewSteer { task: front, id: new.id, input: new.prompt.clone(), when: SteerWhen::NextStep };
+            return self.steer(&steer, lookup, out);
+        }
+        let settings = lookup.settings;
+        if let Some(limit) = settings.tasks_per_session.filter(|limit| self.task_count >= *limit) {
+            return Err(Refusal::new(ErrorCode::QuotaExceeded, "Session task limit reached").detail("limit", limit));
+        }
+        if new.on_busy == OnBusy::Reject && !self.line.is_empty() {
+            return Err(Refusal::new(ErrorCode::Busy, "The session is busy with another task"));
+        }
+        if settings.queued_per_session.is_some_and(|limit| self.queued() >= limit) {
+            return Err(Refusal::new(ErrorCode::QueueFull, "Too many tasks wait in this session"));
+        }
+        let quota = (lookup.quota)(Resource::Task)?;
+        out.writes.extend(quota.map(Taken::keep));
+        out.record = true;
+
+        let jumps = matches!(new.on_busy, OnBusy::Interrupt | OnBusy::Rollback);
+        let place = if jumps { self.line.len().min(1) } else { self.line.len() };
+        let queued = new.queued(u32::try_from(place).unwrap_or(u32::MAX));
+        let entry =
+            TaskEntry { session: self.id, owner: self.owner.clone(), first_seq: self.head + 1, fingerprint: task_fingerprint(&queued) };
+        out.writes.push(entry.write(new.id));
+        let seq = self.emit(out, Some(new.id), EventBody::TaskQueued(queued));
+        if jumps && place == 1 {
+            self.interrupt_front(who.user(), new.on_busy == OnBusy::Rollback, out);
+        }
+        Ok(self.done(Some(new.id), Some(seq)))
+    }
+
+    fn submitted_before(&self, new: &NewTask, lookup: &Lookup<'_>) -> Result<Option<Answer>, Refusal> {
+        let fingerprint = task_fingerprint(&new.queued(0));
+        if let Some(task) = self.task(new.id) {
+            let same = task.fingerprint == fingerprint;
+            return if same { Ok(Some(self.repeated(Some(new.id), Some(task.first_seq)))) } else { Err(conflict("task")) };
+        }
+        if let Some(steer) = self.tasks.iter().flat_map(|task| &task.steers).find(|steer| steer.id == new.id) {
+            let same = new.on_busy == OnBusy::Steer && steer.input == new.prompt;
+            return if same { Ok(Some(self.repeated(Some(new.id), Some(steer.seq)))) } else { Err(conflict("task")) };
+        }
+        match lookup.entry {
+            None => Ok(None),
+            Some(entry) if entry.owner != self.owner => Err(Refusal::forbidden()),
+            Some(entry) if entry.session == self.id && entry.fingerprint == fingerprint => {
+                Ok(Some(self.repeated(Some(new.id), Some(entry.first_seq))))
+            }
+            Some(_) => Err(conflict("task")),
+        }
+    }
+
+    fn interrupt_front(&mut self, by: &str, rollback: bool, out: &mut Outbox) {
+        let Some(front) = self.line.front().copied() else { return };
+        if self.task(front).is_some_and(|task| task.cancel.is_none()) {
+            self.request_cancel(by, front, Some("interrupted by a newer task".to_owned()), rollback, out);
+        }
+    }
+
+    fn cancel(&mut self, by: &str, id: TaskId, reason: Option<String>, lookup: &Lookup<'_>, out: &mut Outbox) -> Result<Answer, Refusal> {
+        let task = self.unfinished(id, lookup)?;
+        if let Some(cancel) = &task.cancel {
+            return Ok(self.repeated(Some(id), Some(cancel.seq)));
+        }
+        let seq = self.request_cancel(by, id, reason, false, out);
+        Ok(self.done(Some(id), Some(seq)))
+    }
+
+    /// Records the intent. A task nobody works on ends at once; the work of another is stopped, and its end comes when it has.
+    pub(super) fn request_cancel(&mut self, by: &str, id: TaskId, reason: Option<String>, rollback: bool, out: &mut Outbox) -> Seq {
+        let body = CancelRequested { by: by.to_owned(), reason, rollback };
+        let seq = self.emit(out, Some(id), EventBody::CancelRequested(body));
+        match &mut self.active {
+            Some(active) if active.task == id => active.stop = Some((Stop::Cancel, out.now)),
+            _ => self.finish_cancelled(id, true, out),
+        }
+        seq
+    }
+
+    /// Whether this request would stop work that goes on now: then it is stopped at once, before the request is recorded,
+    /// because a store that stalls must not keep a model running.
+    pub(crate) fn would_stop(&self, who: &Principal, change: &Change) -> bool {
+        match (change, &self.active) {
+            (Change::Cancel { task, .. }, Some(active)) => active.task == *task && who.user() == self.owner,
+            _ => false,
+        }
+    }
+
+    fn steer(&mut self, new: &NewSteer, lookup: &Lookup<'_>, out: &mut Outbox) -> Result<Answer, Refusal> {
+        if let Some(steer) = self.tasks.iter().flat_map(|task| &task.steers).find(|steer| steer.id == new.id) {
+            let same = steer.input == new.input && steer.when == new.when;
+            return if same { Ok(self.repeated(Some(new.task), Some(steer.seq))) } else { Err(conflict("steering input")) };
+        }
+        let task = self.unfinished(new.task, lookup)?;
+        if task.cancel.is_some() {
+            return Err(Refusal::new(ErrorCode::AlreadyTerminal, "The task is being cancelled"));
+        }
+        if task.steers.iter().filter(|steer| steer.waiting).count() >= WAITING_STEERS {
+            return Err(Refusal::new(ErrorCode::QueueFull, "Too many steering inputs wait for this task"));
+        }
+        let body = SteerAccepted { steer_id: new.id, input: new.input.clone(), when: new.when };
+        let seq = self.emit(out, Some(new.task), EventBody::SteerAccepted(body));
+        if new.when == SteerWhen::Now
+            && let Some(active) = self.active.as_mut().filter(|active| active.task == new.task)
+        {
+            active.abort_call = true;
+        }
+        Ok(self.done(Some(new.task), Some(seq)))
+    }
+
+    fn respond(&mut self, by: &str, answer: &RespondInput, lookup: &Lookup<'_>, out: &mut Outbox) -> Result<Answer, Refusal> {
+        let already = || Refusal::new(ErrorCode::AlreadyResolved, "The request was answered before");
+        if self.task(answer.task_id).is_some_and(|task| task.resolved.contains(&answer.request_id)) {
+            return Err(already());
+        }
+        let task = self.unfinished(answer.task_id, lookup)?;
+        let Some(request) = task.inputs.iter().find(|input| input.request_id == answer.request_id).cloned() else {
+            return Err(Refusal::invalid("requestId", "The task has no such request for input"));
+        };
+        if answer.outcome == InputOutcome::Accept {
+            check_payload(&request, answer)?;
+        }
+        let resolved = InputResolved {
+            request_id: request.request_id.clone(),
+            outcome: answer.outcome.into(),
+            by: by.to_owned(),
+            payload: answer.payload.clone(),
+            edited_arguments: answer.edited_arguments.clone(),
+        };
+        let seq = self.resolve_input(answer.task_id, &request, resolved, out);
+        Ok(self.done(Some(answer.task_id), Some(seq)))
+    }
+
+    /// Records how a request ended and lets the task go on when it was the last one.
+    pub(super) fn resolve_input(&mut self, id: TaskId, request: &InputRequested, resolved: InputResolved, out: &mut Outbox) -> Seq {
+        let waited = out.now.since(self.task(id).map_or(out.now, |task| task.last_at));
+        let (output, error) = match resolved.outcome {
+            ResolvedOutcome::Accept => (Some(resolved.payload.clone().unwrap_or(Value::Bool(true))), None),
+            ResolvedOutcome::Reject => (None, Some("The person declined to answer".to_owned())),
+            ResolvedOutcome::Expired => (None, Some("Nobody answered in time".to_owned())),
+            ResolvedOutcome::Withdrawn => (None, Some("The task ended first".to_owned())),
+        };
+        let goes_on = resolved.outcome != ResolvedOutcome::Withdrawn;
+        let seq = self.emit(out, Some(id), EventBody::InputResolved(resolved));
+        if let Some(call_id) = request.call_id.clone() {
+            let duration_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+            self.emit(out, Some(id), EventBody::ToolResult(ToolResult { call_id, output, error, duration_ms }));
+        }
+        let free = self.task(id).is_some_and(|task| task.inputs.is_empty() && task.status == TaskStatus::Suspended);
+        if goes_on && free {
+            self.emit(out, Some(id), EventBody::TaskResumed(TaskResumed::default()));
+        }
+        seq
+    }
+
+    fn suspend(&mut self, id: TaskId, reason: Option<String>, lookup: &Lookup<'_>, out: &Outbox) -> Result<Answer, Refusal> {
+        let task = self.unfinished(id, lookup)?;
+        if task.status == TaskStatus::Suspended {
+            return Ok(self.repeated(Some(id), Some(task.last_seq)));
+        }
+        let reason = reason.unwrap_or_else(|| "requested".to_owned());
+        match &mut self.active {
+            Some(active) if active.task == id && active.stop.is_none() => {
+                active.stop = Some((Stop::Suspend { reason }, out.now));
+                Ok(Answer::WhenStopped(id))
+            }
+            Some(active) if active.task == id => Ok(Answer::WhenStopped(id)),
+            _ => Err(Refusal::new(ErrorCode::Busy, "The task does not run")),
+        }
+    }
+
+    fn resume(&mut self, id: TaskId, data: Option<Value>, lookup: &Lookup<'_>, out: &mut Outbox) -> Result<Answer, Refusal> {
+        let task = self.unfinished(id, lookup)?;
+        if !task.inputs.is_empty() {
+            return Err(Refusal::new(ErrorCode::Busy, "The task waits for input; answer it with respond_input"));
+        }
+        if task.status != TaskStatus::Suspended {
+            return Err(Refusal::new(ErrorCode::Busy, "The task is not suspended").detail("status", task.status.as_str()));
+        }
+        let seq = self.emit(out, Some(id), EventBody::TaskResumed(TaskResumed { data, step_id: None }));
+        Ok(self.done(Some(id), Some(seq)))
+    }
+
+    fn end(&mut self, reason: &'static str, out: &mut Outbox) -> Result<Answer, Refusal> {
+        if self.ended.is_some() {
+            // Its tasks are gone already; a deletion still has the log to take away.
+            self.ending = (reason == "deleted").then_some(reason);
+            return if reason == "deleted" { Ok(Answer::WhenEnded) } else { Ok(self.repeated(None, Some(self.head))) };
+        }
+        if self.ending != Some("deleted") {
+            self.ending = Some(reason);
+        }
+        for task in self.line.clone() {
+            if self.task(task).is_some_and(|task| task.cancel.is_none()) {
+                self.request_cancel("hub", task, Some(format!("session {reason}")), false, out);
+            }
+        }
+        self.end_if_idle(out);
+        Ok(Answer::WhenEnded)
+    }
+
+    /// Writes the session's last event once nothing of it runs any more.
+    pub(super) fn end_if_idle(&mut self, out: &mut Outbox) {
+        let Some(reason) = self.ending else { return };
+        if self.ended.is_none() && self.line.is_empty() {
+            self.emit(out, None, EventBody::SessionEnded(SessionEnded { reason: reason.to_owned() }));
+            out.record = true;
+        }
+    }
+
+    /// Puts a task aside: its slot is given back.
+    pub(super) fn put_aside(&mut self, id: TaskId, reason: String, out: &mut Outbox) {
+        self.emit(out, Some(id), EventBody::TaskSuspended(TaskSuspended { reason }));
+        self.active = None;
+    }
+}
+
+/// The schema's complaint, where the request has a schema and the payload does not fit it.
+fn check_payload(request: &InputRequested, answer: &RespondInput) -> Result<(), Refusal> {
+    let Some(schema) = &request.schema else { return Ok(()) };
+    if request.kind == InputKind::Approval && answer.payload.is_none() {
+        return Ok(());
+    }
+    // The schema compiled when the request was made.
+    let validator = jsonschema::validator_for(schema).map_err(|error| Refusal::new(ErrorCode::Internal, error.to_string()))?;
+    let payload = answer.payload.as_ref().unwrap_or(&Value::Null);
+    match validator.validate(payload) {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            let path = error.instance_path().to_string();
+            Err(Refusal::invalid("payload", error.to_string()).detail("path", path))
+        }
+    }
+}
+
+fn conflict(what: &str) -> Refusal {
+    Refusal::new(ErrorCode::IdempotencyConflict, format!("This id was used before for another {what}"))
+}

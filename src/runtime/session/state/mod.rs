@@ -1,0 +1,364 @@
+//! What a session is, and what follows from what happens to it. Pure: inputs and the time go in, events come out.
+//!
+//! Every change of state is the fold of an event ([`SessionState::apply`]), so the state after a restart is the state before it.
+//! The few fields that are not folded are about the work going on in this process and are marked so.
+
+mod change;
+mod fold;
+mod view;
+mod work;
+
+use std::{collections::VecDeque, time::Duration};
+
+use agent_hub_protocol::{
+    Cursor, Epoch, Event, EventBody, Seq, SessionId, TaskId, Timestamp,
+    client_message::SteerWhen,
+    event::{InputRequested, Usage},
+    snapshot::{TaskError, TaskStatus},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+pub(crate) use change::{Answer, Lookup};
+pub(crate) use work::{CallReport, ModelAsk, Work};
+
+use crate::{
+    runtime::settings::RuntimeSettings,
+    store::{SessionRecord, Write},
+};
+
+/// Finished tasks kept in memory; older ones are read from the log.
+const FINISHED_TASKS: usize = 64;
+/// What the model is shown of the conversation at most; older entries leave memory and stay in the log.
+const CONVERSATION_ENTRIES: usize = 1000;
+const CONVERSATION_BYTES: usize = 4 * 1024 * 1024;
+/// Steering inputs of one task that wait for their turn.
+const WAITING_STEERS: usize = 16;
+
+/// The state of a session that exists.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct SessionState {
+    pub(crate) id: SessionId,
+    pub(crate) owner: String,
+    pub(crate) birth: u32,
+    pub(crate) epoch: Epoch,
+    pub(crate) agent: String,
+    pub(crate) tools: Vec<String>,
+    pub(crate) model: Option<String>,
+    pub(crate) name: Option<String>,
+    pub(crate) tags: Vec<String>,
+    pub(crate) metadata: Option<Map<String, Value>>,
+    pub(crate) created_at: Timestamp,
+    pub(crate) updated_at: Timestamp,
+    pub(crate) ended: Option<String>,
+    pub(crate) had_socket: bool,
+    /// The last event folded in.
+    pub(crate) head: Seq,
+    pub(crate) task_count: u32,
+    /// The number of the next short id (`m12`, `r13`).
+    next_id: u64,
+    pub(crate) conversation: Conversation,
+    /// In the order they were submitted: the unfinished ones and the newest finished ones.
+    pub(crate) tasks: Vec<Task>,
+    /// Unfinished tasks in the order they run. The front runs, waits for its slot, or is suspended.
+    pub(crate) line: VecDeque<TaskId>,
+    /// Not folded: the task this process works on.
+    #[serde(skip)]
+    pub(crate) active: Option<Active>,
+    /// Not folded: the session ends with this reason once its tasks have stopped.
+    #[serde(skip)]
+    pub(crate) ending: Option<&'static str>,
+}
+
+/// A task at work in this process.
+#[derive(Clone, Debug)]
+pub(crate) struct Active {
+    pub(crate) task: TaskId,
+    /// Why its work is being stopped, and since when.
+    pub(crate) stop: Option<(Stop, Timestamp)>,
+    /// The current model call, not the task, is to be aborted.
+    pub(crate) abort_call: bool,
+    /// When it got its slot.
+    since: Timestamp,
+}
+
+/// Why the work of a task is being stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    Cancel,
+    Timeout,
+    Suspend { reason: String },
+}
+
+/// A task.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Task {
+    pub(crate) id: TaskId,
+    pub(crate) status: TaskStatus,
+    pub(crate) prompt: String,
+    context: Option<String>,
+    options: Option<Map<String, Value>>,
+    tools: Option<Vec<String>>,
+    timeout: Duration,
+    pub(crate) fingerprint: String,
+    pub(crate) attempt: u32,
+    pub(crate) first_seq: Seq,
+    pub(crate) last_seq: Seq,
+    created_at: Timestamp,
+    started_at: Option<Timestamp>,
+    completed_at: Option<Timestamp>,
+    /// Running time up to the last stop.
+    ran: Duration,
+    running_since: Option<Timestamp>,
+    last_at: Timestamp,
+    message_id: Option<String>,
+    step: u32,
+    steps_completed: u32,
+    pub(crate) cancel: Option<Cancel>,
+    usage: Usage,
+    result: Option<Value>,
+    error: Option<TaskError>,
+    /// The message being streamed.
+    streaming: Option<Streaming>,
+    /// The last text that was streamed and then declared void by a recovery.
+    void: Option<Streaming>,
+    /// Its last event that is not a piece of a stream: where a recovery starts again.
+    solid_seq: Seq,
+    /// Set by `task_recovering` until the next start.
+    recovering: bool,
+    pub(crate) inputs: Vec<InputRequested>,
+    resolved: Vec<String>,
+    steers: Vec<Steer>,
+}
+
+/// A cancel that was asked for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Cancel {
+    by: String,
+    reason: Option<String>,
+    rollback: bool,
+    pub(crate) seq: Seq,
+    pub(crate) at: Timestamp,
+}
+
+/// Text of a message that is not finished.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Streaming {
+    message_id: String,
+    text: String,
+    seq: Seq,
+}
+
+/// A steering input.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Steer {
+    id: TaskId,
+    input: String,
+    when: SteerWhen,
+    waiting: bool,
+    seq: Seq,
+}
+
+/// What was said, oldest first.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Conversation {
+    pub(crate) entries: VecDeque<Entry>,
+    /// Messages that have left memory.
+    pub(crate) dropped: u64,
+    bytes: usize,
+}
+
+/// One entry of the conversation.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Entry {
+    /// A person: a prompt, its context, or a steering input.
+    User { message_id: String, task: TaskId, text: String, seq: Seq },
+    /// The agent: what it said and what it called.
+    Assistant { message_id: String, task: TaskId, text: String, partial: bool, seq: Seq, calls: Vec<Call> },
+    /// What a call returned.
+    Result { call_id: String, task: TaskId, tool: String, content: String, is_error: bool },
+}
+
+/// A call the model asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Call {
+    pub(crate) id: String,
+    pub(crate) tool: String,
+    pub(crate) arguments: Value,
+}
+
+/// What a batch of decisions wants written.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    /// The time of the decisions.
+    pub(crate) now: Timestamp,
+    /// New events, numbered and folded already.
+    pub(crate) events: Vec<Event>,
+    /// Entries that go with them.
+    pub(crate) writes: Vec<Write>,
+    /// Whether the session's record changes with them.
+    pub(crate) record: bool,
+}
+
+impl Outbox {
+    pub(crate) fn at(now: Timestamp) -> Self {
+        Self { now, events: Vec::new(), writes: Vec::new(), record: false }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.writes.is_empty() && !self.record
+    }
+}
+
+impl SessionState {
+    /// Puts an event in its place: numbers it, folds it in, and has it written.
+    fn emit(&mut self, out: &mut Outbox, task: Option<TaskId>, body: EventBody) -> Seq {
+        let event = Event { session_id: self.id, task_id: task, seq: self.head + 1, at: out.now, body };
+        self.apply(&event);
+        out.events.push(event);
+        self.head
+    }
+
+    /// A short id, unique in the session.
+    fn fresh_id(&mut self, kind: char) -> String {
+        let id = format!("{kind}{}", self.next_id);
+        self.next_id += 1;
+        id
+    }
+
+    pub(crate) fn task(&self, id: TaskId) -> Option<&Task> {
+        self.tasks.iter().rev().find(|task| task.id == id)
+    }
+
+    fn task_mut(&mut self, id: TaskId) -> Option<&mut Task> {
+        self.tasks.iter_mut().rev().find(|task| task.id == id)
+    }
+
+    /// The position behind everything folded in.
+    pub(crate) fn cursor(&self) -> Cursor {
+        Cursor { epoch: self.epoch.clone(), seq: self.head }
+    }
+
+    /// The front task, if it is ready to run and does not: whether it goes before others of its user (it was resumed or recovered).
+    pub(crate) fn wants_slot(&self) -> Option<(TaskId, bool)> {
+        if self.active.is_some() || self.ending.is_some() {
+            return None;
+        }
+        let task = self.task(*self.line.front()?)?;
+        match task.status {
+            TaskStatus::Queued => Some((task.id, false)),
+            TaskStatus::Running => Some((task.id, true)),
+            TaskStatus::Suspended | TaskStatus::Completed | TaskStatus::Failed | TaskStatus::Cancelled | TaskStatus::Timeout => None,
+        }
+    }
+
+    /// Tasks that wait for their turn.
+    pub(crate) fn queued(&self) -> usize {
+        self.line.iter().filter(|id| self.task(**id).is_some_and(|t| t.status == TaskStatus::Queued)).count()
+    }
+
+    /// When [`SessionState::on_time`] has something to do.
+    pub(crate) fn next_due(&self, settings: &RuntimeSettings) -> Option<Timestamp> {
+        let work = self.active.as_ref().and_then(|active| match &active.stop {
+            Some((_, since)) => Some(since.plus(settings.stop_grace)),
+            None => self.task(active.task).map(|task| active.since.plus(task.timeout.saturating_sub(task.ran))),
+        });
+        let inputs = self.tasks.iter().filter(|t| t.status == TaskStatus::Suspended);
+        let expiry = inputs.flat_map(|t| &t.inputs).filter_map(|input| input.expires_at).min();
+        [work, expiry].into_iter().flatten().min()
+    }
+
+    pub(crate) fn record(&self) -> SessionRecord {
+        SessionRecord {
+            id: self.id,
+            owner: self.owner.clone(),
+            birth: self.birth,
+            agent: self.agent.clone(),
+            name: self.name.clone(),
+            tags: self.tags.clone(),
+            task_count: self.task_count,
+            // A session has at most as many tasks as `task_count`, which is a u32.
+            unfinished: u32::try_from(self.line.len()).unwrap_or(u32::MAX),
+            ended: self.ended.is_some(),
+            had_socket: self.had_socket,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+        }
+    }
+}
+
+impl Task {
+    /// Running time so far, when the work goes on since `active_since`.
+    fn running_time(&self, active_since: Timestamp, now: Timestamp) -> Duration {
+        self.ran + now.since(active_since)
+    }
+}
+
+impl Conversation {
+    fn push(&mut self, entry: Entry) {
+        self.bytes += entry.bytes();
+        self.entries.push_back(entry);
+        while self.entries.len() > CONVERSATION_ENTRIES || (self.bytes > CONVERSATION_BYTES && self.entries.len() > 1) {
+            if let Some(old) = self.entries.pop_front() {
+                self.bytes -= old.bytes();
+                self.dropped += u64::from(old.is_message());
+            }
+        }
+    }
+
+    fn remove_task(&mut self, task: TaskId) {
+        self.entries.retain(|entry| entry.task() != task);
+        self.bytes = self.entries.iter().map(Entry::bytes).sum();
+    }
+
+    /// Calls of the task's last turn that have no result.
+    pub(crate) fn open_calls(&self, task: TaskId) -> Vec<Call> {
+        let mut answered: Vec<&str> = Vec::new();
+        for entry in self.entries.iter().rev().filter(|e| e.task() == task) {
+            match entry {
+                Entry::Result { call_id, .. } => answered.push(call_id),
+                Entry::Assistant { calls, .. } if !calls.is_empty() => {
+                    return calls.iter().filter(|call| !answered.contains(&call.id.as_str())).cloned().collect();
+                }
+                Entry::User { .. } | Entry::Assistant { .. } => {}
+            }
+        }
+        Vec::new()
+    }
+
+    /// The text of the task's last message.
+    fn last_text(&self, task: TaskId) -> Option<&str> {
+        self.entries.iter().rev().find_map(|entry| match entry {
+            Entry::Assistant { task: of, text, .. } if *of == task && !text.is_empty() => Some(text.as_str()),
+            _ => None,
+        })
+    }
+}
+
+impl Entry {
+    fn task(&self) -> TaskId {
+        match self {
+            Entry::User { task, .. } | Entry::Assistant { task, .. } | Entry::Result { task, .. } => *task,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        // The entry itself and its ids, roughly.
+        const OVERHEAD: usize = 160;
+        OVERHEAD
+            + match self {
+                Entry::User { text, .. } => text.len(),
+                Entry::Assistant { text, calls, .. } => text.len() + calls.len() * OVERHEAD,
+                Entry::Result { content, .. } => content.len(),
+            }
+    }
+
+    /// Whether it is shown as a message of the conversation.
+    pub(crate) fn is_message(&self) -> bool {
+        match self {
+            Entry::User { .. } => true,
+            Entry::Assistant { text, .. } => !text.is_empty(),
+            Entry::Result { .. } => false,
+        }
+    }
+}

@@ -1,0 +1,449 @@
+//! What the work of a task does to its session: the answer as it streams, steps, tools, the end. And what time does.
+
+use std::time::Duration;
+
+use agent_hub_protocol::{
+    ErrorCode, EventBody, TaskId,
+    event::{
+        InputKind, InputRequested, InputResolved, Message, Reasoning, ResolvedOutcome, Role, SteerApplied, SteerRejected, Step, StepPhase,
+        TaskCancelled, TaskCompleted, TaskFailed, TaskRecovering, TaskStarted, TaskTimeout, Token, ToolCall, ToolResult,
+    },
+    limits::MERGED_TOKEN_BYTES,
+    snapshot::TaskStatus,
+};
+use serde_json::{Map, Value};
+
+use super::{Active, Call, Entry, Outbox, SessionState, Stop};
+use crate::{
+    provider::{CallEnd, ModelMessage, ModelToolCall, ProviderError, ProviderErrorKind},
+    runtime::{settings::RuntimeSettings, task::Delta},
+};
+
+/// How the last model call went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CallReport {
+    /// It ended by itself.
+    Ended(CallEnd),
+    /// It was aborted so that the task can be steered.
+    Aborted,
+}
+
+/// What a task does next.
+#[derive(Clone, Debug)]
+pub(crate) enum Work {
+    /// Call the model.
+    Model(Box<ModelAsk>),
+    /// Run these calls.
+    Tools(Vec<Call>),
+    /// Nothing: the task has ended, or is being stopped.
+    Nothing,
+}
+
+/// What the model is asked.
+#[derive(Clone, Debug)]
+pub(crate) struct ModelAsk {
+    pub(crate) messages: Vec<ModelMessage>,
+    pub(crate) model: Option<String>,
+    pub(crate) tools: Vec<String>,
+    pub(crate) options: Map<String, Value>,
+}
+
+impl SessionState {
+    /// The front task has its slot: from here on this process works on it.
+    pub(crate) fn start(&mut self, id: TaskId, out: &mut Outbox) {
+        let Some(task) = self.task(id) else { return };
+        let (fresh, attempt, message_id) = (task.status == TaskStatus::Queued, task.attempt.max(1), task.message_id.clone());
+        if fresh || task.recovering {
+            let message_id = message_id.unwrap_or_else(|| self.fresh_id('m'));
+            self.emit(out, Some(id), EventBody::TaskStarted(TaskStarted { attempt, message_id }));
+        }
+        if let Some(task) = self.task_mut(id) {
+            task.running_since = Some(out.now);
+        }
+        self.active = Some(Active { task: id, stop: None, abort_call: false, since: out.now });
+    }
+
+    /// Takes pieces of the answer in. Adjacent ones of a kind become one event.
+    pub(crate) fn stream(&mut self, id: TaskId, deltas: Vec<Delta>, out: &mut Outbox) {
+        if !self.works_on(id) {
+            return;
+        }
+        for delta in deltas {
+            match delta {
+                Delta::Text(text) => self.stream_text(id, text, out),
+                Delta::Reasoning(text) => self.stream_reasoning(id, text, out),
+            }
+        }
+    }
+
+    fn stream_text(&mut self, id: TaskId, text: String, out: &mut Outbox) {
+        let current = self.task(id).and_then(|task| task.streaming.as_ref()).map(|s| s.message_id.clone());
+        if let Some(last) = out.events.last_mut()
+            && last.task_id == Some(id)
+            && let EventBody::Token(token) = &mut last.body
+            && Some(&token.message_id) == current.as_ref()
+            && token.token.len() + text.len() <= MERGED_TOKEN_BYTES
+        {
+            token.token.push_str(&text);
+            if let Some(streaming) = self.task_mut(id).and_then(|task| task.streaming.as_mut()) {
+                streaming.text.push_str(&text);
+            }
+            return;
+        }
+        let message_id = current.unwrap_or_else(|| self.fresh_id('m'));
+        self.emit(out, Some(id), EventBody::Token(Token { token: text, message_id }));
+    }
+
+    fn stream_reasoning(&mut self, id: TaskId, text: String, out: &mut Outbox) {
+        if let Some(last) = out.events.last_mut()
+            && last.task_id == Some(id)
+            && let EventBody::Reasoning(reasoning) = &mut last.body
+            && reasoning.token.len() + text.len() <= MERGED_TOKEN_BYTES
+        {
+            reasoning.token.push_str(&text);
+            return;
+        }
+        self.emit(out, Some(id), EventBody::Reasoning(Reasoning { token: text }));
+    }
+
+    /// The model calls a tool. The text before it is a finished block. The vendor's id is replaced by one that is short and ours.
+    pub(crate) fn tool_called(&mut self, id: TaskId, call: ModelToolCall, out: &mut Outbox) {
+        if !self.works_on(id) {
+            return;
+        }
+        self.close_message(id, false, out);
+        let call_id = self.fresh_id('c');
+        self.emit(out, Some(id), EventBody::ToolCall(ToolCall { call_id, tool: call.tool, arguments: call.arguments }));
+    }
+
+    /// A call starts.
+    pub(crate) fn tool_started(&mut self, id: TaskId, call: &Call, out: &mut Outbox) {
+        if self.works_on(id) {
+            self.emit_step(id, Some(&call.tool), StepPhase::Started, Some(call.arguments.clone()), None, out);
+        }
+    }
+
+    /// A call ended.
+    pub(crate) fn tool_ended(&mut self, id: TaskId, call: &Call, result: Result<Value, String>, took: Duration, out: &mut Outbox) {
+        if !self.works_on(id) {
+            return;
+        }
+        let phase = if result.is_ok() { StepPhase::Completed } else { StepPhase::Failed };
+        let shown = match &result {
+            Ok(output) => output.clone(),
+            Err(error) => Value::String(error.clone()),
+        };
+        let (output, error) = result.map_or_else(|error| (None, Some(error)), |output| (Some(output), None));
+        let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let body = ToolResult { call_id: call.id.clone(), output, error, duration_ms };
+        self.emit(out, Some(id), EventBody::ToolResult(body));
+        self.emit_step(id, Some(&call.tool), phase, None, Some(shown), out);
+    }
+
+    /// A call asks a person: the task waits without a slot.
+    pub(crate) fn ask_person(&mut self, id: TaskId, call: &Call, settings: &RuntimeSettings, out: &mut Outbox) {
+        if !self.works_on(id) {
+            return;
+        }
+        let question = call.arguments.get("question").and_then(Value::as_str).map(str::to_owned);
+        let schema = call.arguments.get("schema").cloned();
+        if let Some(schema) = &schema
+            && let Err(error) = jsonschema::validator_for(schema)
+        {
+            let complaint = format!("The schema is not valid: {error}");
+            self.tool_ended(id, call, Err(complaint), Duration::ZERO, out);
+            return;
+        }
+        let request_id = self.fresh_id('r');
+        let request = InputRequested {
+            request_id,
+            kind: InputKind::Input,
+            prompt: question,
+            schema,
+            call_id: Some(call.id.clone()),
+            expires_at: Some(out.now.plus(settings.input_expiry)),
+        };
+        self.emit(out, Some(id), EventBody::InputRequested(request));
+    }
+
+    /// Decides what the task does next, after the last call went as reported.
+    pub(crate) fn next(&mut self, id: TaskId, report: Option<CallReport>, settings: &RuntimeSettings, out: &mut Outbox) -> Work {
+        if !self.works_on(id) {
+            return Work::Nothing;
+        }
+        if let Some(active) = &mut self.active {
+            active.abort_call = false;
+        }
+        match report {
+            Some(CallReport::Ended(end)) => {
+                self.close_message(id, false, out);
+                let usage = agent_hub_protocol::event::Usage { input_tokens: end.input_tokens, output_tokens: end.output_tokens };
+                self.emit(out, Some(id), EventBody::Usage(usage));
+                let output = end.truncated.then(|| Value::String("truncated at the model's length limit".to_owned()));
+                self.emit_step(id, None, StepPhase::Completed, None, output, out);
+            }
+            Some(CallReport::Aborted) => {
+                self.close_message(id, true, out);
+                self.emit_step(id, None, StepPhase::Failed, None, Some(Value::String("aborted by steering".to_owned())), out);
+            }
+            None => {}
+        }
+        if self.task(id).is_some_and(|task| !task.inputs.is_empty()) {
+            self.put_aside(id, "input".to_owned(), out);
+            return Work::Nothing;
+        }
+        let open = self.conversation.open_calls(id);
+        if !open.is_empty() {
+            return Work::Tools(open);
+        }
+        let steered = self.apply_steers(id, out);
+        let answered = matches!(report, Some(CallReport::Ended(_))) && !self.ends_with_result(id);
+        if answered && !steered {
+            self.complete(id, out);
+            return Work::Nothing;
+        }
+        self.call_model(id, settings, out)
+    }
+
+    fn call_model(&mut self, id: TaskId, settings: &RuntimeSettings, out: &mut Outbox) -> Work {
+        let Some(task) = self.task(id) else { return Work::Nothing };
+        if task.step >= settings.max_steps {
+            let message = format!("Stopped after {} steps (maxSteps)", settings.max_steps);
+            self.fail(id, ErrorCode::QuotaExceeded, message, false, out);
+            return Work::Nothing;
+        }
+        let ask = ModelAsk {
+            messages: self.model_messages(),
+            model: task.options.as_ref().and_then(|o| o.get("model")?.as_str().map(str::to_owned)).or_else(|| self.model.clone()),
+            tools: task.tools.clone().unwrap_or_else(|| self.tools.clone()),
+            options: task.options.clone().unwrap_or_default(),
+        };
+        self.emit_step(id, None, StepPhase::Started, None, None, out);
+        Work::Model(Box::new(ask))
+    }
+
+    /// The model call broke off.
+    pub(crate) fn provider_failed(&mut self, id: TaskId, error: &ProviderError, out: &mut Outbox) {
+        if !self.works_on(id) {
+            return;
+        }
+        let code = match error.kind {
+            ProviderErrorKind::Unavailable => ErrorCode::UpstreamUnavailable,
+            ProviderErrorKind::Config => ErrorCode::NotSupported,
+            ProviderErrorKind::Connection | ProviderErrorKind::Timeout | ProviderErrorKind::Status(_) | ProviderErrorKind::Garbage => {
+                ErrorCode::UpstreamError
+            }
+        };
+        self.emit_step(id, None, StepPhase::Failed, None, Some(Value::String(error.message.clone())), out);
+        self.fail(id, code, error.message.clone(), error.kind.retryable(), out);
+    }
+
+    /// The work of the task has stopped, whether it was told to or not. `clean`: it said so itself.
+    pub(crate) fn stopped(&mut self, id: TaskId, clean: bool, out: &mut Outbox) {
+        let Some(active) = self.active.take_if(|active| active.task == id) else { return };
+        match active.stop {
+            Some((Stop::Cancel, _)) => self.finish_cancelled(id, clean, out),
+            Some((Stop::Timeout, _)) => self.finish_timeout(id, clean, out),
+            Some((Stop::Suspend { reason }, _)) => {
+                self.close_message(id, true, out);
+                self.put_aside(id, reason, out);
+            }
+            None => {
+                let message = "The task's worker stopped unexpectedly".to_owned();
+                self.fail(id, ErrorCode::Internal, message, true, out);
+            }
+        }
+        self.end_if_idle(out);
+    }
+
+    /// What has become due.
+    pub(crate) fn on_time(&mut self, settings: &RuntimeSettings, out: &mut Outbox) {
+        if let Some(active) = self.active.clone() {
+            match active.stop {
+                None => {
+                    let over = self.task(active.task).is_some_and(|task| task.running_time(active.since, out.now) >= task.timeout);
+                    if let Some(active) = self.active.as_mut().filter(|_| over) {
+                        active.stop = Some((Stop::Timeout, out.now));
+                    }
+                }
+                Some((_, since)) if out.now >= since.plus(settings.stop_grace) => self.stopped(active.task, false, out),
+                Some(_) => {}
+            }
+        }
+        self.expire_inputs(out);
+    }
+
+    fn expire_inputs(&mut self, out: &mut Outbox) {
+        let due = |input: &InputRequested| input.expires_at.is_some_and(|at| at <= out.now);
+        let expired: Vec<(TaskId, InputRequested)> = self
+            .tasks
+            .iter()
+            .filter(|task| task.status == TaskStatus::Suspended)
+            .flat_map(|task| task.inputs.iter().filter(|input| due(input)).map(|input| (task.id, input.clone())))
+            .collect();
+        for (task, request) in expired {
+            let resolved = hub_resolution(&request, ResolvedOutcome::Expired);
+            self.resolve_input(task, &request, resolved, out);
+        }
+    }
+
+    /// The process has started anew: a task the log says is running is run again, or ended. `reason` tells why, where it is not a restart.
+    pub(crate) fn recover(&mut self, settings: &RuntimeSettings, failed_store: bool, out: &mut Outbox) {
+        self.active = None;
+        for id in self.line.clone() {
+            let Some(task) = self.task(id) else { continue };
+            if task.cancel.is_some() {
+                // The process that spoke to the vendor is gone, and its connections with it.
+                self.finish_cancelled(id, true, out);
+            } else if task.status == TaskStatus::Running && failed_store {
+                self.fail(id, ErrorCode::Overloaded, "The store could not be written while the task ran".to_owned(), true, out);
+            } else if task.status == TaskStatus::Running && task.attempt >= settings.max_attempts {
+                self.fail(id, ErrorCode::Interrupted, "The hub stopped while the task ran".to_owned(), true, out);
+            } else if task.status == TaskStatus::Running {
+                let body = TaskRecovering { attempt: task.attempt + 1, discard_after: task.solid_seq };
+                self.emit(out, Some(id), EventBody::TaskRecovering(body));
+                out.record = true;
+            }
+        }
+    }
+
+    pub(super) fn finish_cancelled(&mut self, id: TaskId, upstream_stopped: bool, out: &mut Outbox) {
+        self.withdraw(id, "The task was cancelled", out);
+        let Some(task) = self.task(id) else { return };
+        let (by, reason) = task.cancel.as_ref().map_or_else(|| ("hub".to_owned(), None), |c| (c.by.clone(), c.reason.clone()));
+        let partial = task.streaming.as_ref().map(|s| s.text.clone()).unwrap_or_default();
+        self.finish(id, EventBody::TaskCancelled(TaskCancelled { reason, by, partial, upstream_stopped }), out);
+    }
+
+    fn finish_timeout(&mut self, id: TaskId, upstream_stopped: bool, out: &mut Outbox) {
+        self.withdraw(id, "The task ran out of time", out);
+        let Some(task) = self.task(id) else { return };
+        let timeout_ms = u64::try_from(task.timeout.as_millis()).unwrap_or(u64::MAX);
+        let partial = task.streaming.as_ref().map(|s| s.text.clone()).unwrap_or_default();
+        self.finish(id, EventBody::TaskTimeout(TaskTimeout { timeout_ms, partial, upstream_stopped }), out);
+    }
+
+    pub(crate) fn fail(&mut self, id: TaskId, code: ErrorCode, message: String, retryable: bool, out: &mut Outbox) {
+        self.withdraw(id, "The task failed", out);
+        let Some(task) = self.task(id) else { return };
+        let partial = task.streaming.as_ref().or(task.void.as_ref()).map(|s| s.text.clone()).unwrap_or_default();
+        self.finish(id, EventBody::TaskFailed(TaskFailed { code, message, retryable, partial }), out);
+    }
+
+    fn complete(&mut self, id: TaskId, out: &mut Outbox) {
+        let result = Value::String(self.conversation.last_text(id).unwrap_or_default().to_owned());
+        let usage = self.task(id).map(|task| task.usage).unwrap_or_default();
+        self.finish(id, EventBody::TaskCompleted(TaskCompleted { result, usage }), out);
+    }
+
+    fn finish(&mut self, id: TaskId, terminal: EventBody, out: &mut Outbox) {
+        self.emit(out, Some(id), terminal);
+        out.record = true;
+        self.active.take_if(|active| active.task == id);
+        self.end_if_idle(out);
+    }
+
+    /// Closes what a task leaves open, so that the conversation stays valid for strict vendors and no receipt stays out.
+    fn withdraw(&mut self, id: TaskId, why: &str, out: &mut Outbox) {
+        let inputs = self.task(id).map(|task| task.inputs.clone()).unwrap_or_default();
+        for request in inputs {
+            let resolved = hub_resolution(&request, ResolvedOutcome::Withdrawn);
+            self.resolve_input(id, &request, resolved, out);
+        }
+        for call in self.conversation.open_calls(id) {
+            let body = ToolResult { call_id: call.id, output: None, error: Some(why.to_owned()), duration_ms: 0 };
+            self.emit(out, Some(id), EventBody::ToolResult(body));
+        }
+        let steers: Vec<(TaskId, String)> = self
+            .task(id)
+            .map(|task| task.steers.iter().filter(|s| s.waiting).map(|s| (s.id, s.input.clone())).collect())
+            .unwrap_or_default();
+        for (steer_id, input) in steers {
+            let body = SteerRejected { steer_id, reason: why.to_owned(), input };
+            self.emit(out, Some(id), EventBody::SteerRejected(body));
+        }
+    }
+
+    fn apply_steers(&mut self, id: TaskId, out: &mut Outbox) -> bool {
+        let Some(task) = self.task(id) else { return false };
+        let step = task.step + 1;
+        let waiting: Vec<TaskId> = task.steers.iter().filter(|steer| steer.waiting).map(|steer| steer.id).collect();
+        for steer_id in &waiting {
+            let message_id = self.fresh_id('m');
+            let body = SteerApplied { steer_id: *steer_id, step, message_id };
+            self.emit(out, Some(id), EventBody::SteerApplied(body));
+        }
+        !waiting.is_empty()
+    }
+
+    fn close_message(&mut self, id: TaskId, partial: bool, out: &mut Outbox) {
+        let streaming = self.task(id).and_then(|task| task.streaming.clone());
+        if let Some(streaming) = streaming {
+            let body = Message { message_id: streaming.message_id, role: Role::Assistant, text: streaming.text, partial };
+            self.emit(out, Some(id), EventBody::Message(body));
+        }
+    }
+
+    fn emit_step(
+        &mut self,
+        id: TaskId,
+        tool: Option<&str>,
+        phase: StepPhase,
+        input: Option<Value>,
+        output: Option<Value>,
+        out: &mut Outbox,
+    ) {
+        let Some(task) = self.task(id) else { return };
+        let index = if phase == StepPhase::Started { task.step + 1 } else { task.step };
+        let name = tool.unwrap_or("model").to_owned();
+        let body = Step { index, name, tool: tool.map(str::to_owned), phase, input, output };
+        self.emit(out, Some(id), EventBody::Step(body));
+    }
+
+    fn works_on(&self, id: TaskId) -> bool {
+        self.active.as_ref().is_some_and(|active| active.task == id && active.stop.is_none())
+    }
+
+    fn ends_with_result(&self, id: TaskId) -> bool {
+        let last = self.conversation.entries.iter().rev().find(|entry| match entry {
+            Entry::User { task, .. } | Entry::Assistant { task, .. } | Entry::Result { task, .. } => *task == id,
+        });
+        matches!(last, Some(Entry::Result { .. }))
+    }
+
+    /// The conversation as a strict vendor takes it: every call followed by its result, the last word not the agent's.
+    fn model_messages(&self) -> Vec<ModelMessage> {
+        let mut messages: Vec<ModelMessage> = Vec::with_capacity(self.conversation.entries.len() + 1);
+        for entry in &self.conversation.entries {
+            match entry {
+                Entry::User { text, .. } => messages.push(ModelMessage::User(text.clone())),
+                Entry::Assistant { text, calls, .. } if text.is_empty() && calls.is_empty() => {}
+                Entry::Assistant { text, calls, .. } => {
+                    let call = |call: &Call| ModelToolCall {
+                        call_id: call.id.clone(),
+                        tool: call.tool.clone(),
+                        arguments: call.arguments.clone(),
+                    };
+                    messages.push(ModelMessage::Assistant { text: text.clone(), tool_calls: calls.iter().map(call).collect() });
+                }
+                Entry::Result { call_id, tool, content, is_error, .. } => messages.push(ModelMessage::ToolResult {
+                    call_id: call_id.clone(),
+                    tool: tool.clone(),
+                    content: content.clone(),
+                    is_error: *is_error,
+                }),
+            }
+        }
+        // Old entries leave memory one by one: a result whose call has gone is dropped with it.
+        let orphans = messages.iter().take_while(|m| !matches!(m, ModelMessage::User(_))).count();
+        messages.drain(..orphans);
+        if matches!(messages.last(), Some(ModelMessage::Assistant { .. })) {
+            messages.push(ModelMessage::User("Continue.".to_owned()));
+        }
+        messages
+    }
+}
+
+fn hub_resolution(request: &InputRequested, outcome: ResolvedOutcome) -> InputResolved {
+    InputResolved { request_id: request.request_id.clone(), outcome, by: "hub".to_owned(), payload: None, edited_arguments: None }
+}

@@ -1,0 +1,349 @@
+//! Commands of a socket: to the runtime, in the order they came, and their answers back, in the order they come.
+
+use std::{future::Future, time::Duration};
+
+use agent_hub_protocol::{
+    ClientMessage, Command, CommandId, ErrorCode, SessionId, TaskId,
+    client_message::{CreateSession, RefreshToken, SessionRef, SteerTask, SubmitTask},
+    server_message::{Ack, ConnectionMessage, Pong, SessionAttached},
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{
+    Connection, Following,
+    frames::{error_frame, text},
+    socket_attach,
+};
+use crate::runtime::{
+    Hub, Principal, Refusal,
+    admission::{NewSession, NewSteer, NewTask, check_reason, check_response},
+    rate::RateCategory,
+    session::{After, Attached, Change, Done},
+};
+
+/// The tools of a session made over a socket that names none (the seed's default).
+const DEFAULT_TOOLS: [&str; 1] = ["web_search"];
+
+/// Who asked what, for the answer.
+pub(super) struct Asked {
+    id: Option<CommandId>,
+    received: &'static str,
+    session: Option<SessionId>,
+    task: Option<TaskId>,
+}
+
+/// What a command came to.
+pub(super) struct Completed {
+    asked: Asked,
+    outcome: Outcome,
+}
+
+enum Outcome {
+    Done(Result<Done, Refusal>),
+    /// The number tells a newer attach of the same session from this one.
+    Attached {
+        number: u64,
+        made: Option<Result<Done, Refusal>>,
+        result: Result<Box<Attached>, Refusal>,
+        quiet: bool,
+    },
+    Refreshed(Result<Principal, Refusal>),
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    /// Hands a command to the runtime. What changes a session is in its inbox when this returns.
+    pub(super) fn dispatch(&mut self, command: Command) {
+        let Command { id, message } = command;
+        let received = message.type_name();
+        let mut asked = Asked { id, received, session: None, task: None };
+        if let Err(refusal) = self.start(message, &mut asked) {
+            self.control.push_back(error_frame(asked.id, &refusal, asked.session, asked.task));
+        }
+    }
+
+    fn start(&mut self, message: ClientMessage, asked: &mut Asked) -> Result<(), Refusal> {
+        match message {
+            ClientMessage::CreateSession(new) => self.create(new, asked),
+            ClientMessage::AttachSession(attach) => {
+                asked.session = Some(attach.session_id);
+                self.room_for(attach.session_id)?;
+                self.current = Some(attach.session_id);
+                let after = attach.after.map_or(After::Snapshot, After::Cursor);
+                self.attach(attach.session_id, after, Some(asked.take()));
+                Ok(())
+            }
+            ClientMessage::DetachSession(which) => {
+                let session = self.session_named(&which, asked)?;
+                self.following.retain(|following| following.session != session);
+                self.attaching.retain(|(attaching, _)| *attaching != session);
+                let done = Done { session, task: None, seq: None, repeated: false };
+                self.complete(Completed { asked: asked.take(), outcome: Outcome::Done(Ok(done)) });
+                Ok(())
+            }
+            ClientMessage::EndSession(which) => {
+                let session = self.session_named(&which, asked)?;
+                self.change(session, Change::End("ended"), asked)
+            }
+            ClientMessage::SubmitTask(submit) => self.submit(submit, asked),
+            ClientMessage::SteerTask(steer) => self.steer(&steer, asked),
+            ClientMessage::CancelTask(cancel) => {
+                let change = Change::Cancel { task: cancel.task_id, reason: check_reason(cancel.reason)? };
+                self.change_task(cancel.session_id, cancel.task_id, change, asked)
+            }
+            ClientMessage::RespondInput(answer) => {
+                check_response(&answer)?;
+                self.change_task(answer.session_id, answer.task_id, Change::Respond(answer), asked)
+            }
+            ClientMessage::SuspendTask(suspend) => {
+                let change = Change::Suspend { task: suspend.task_id, reason: check_reason(suspend.reason)? };
+                self.change_task(suspend.session_id, suspend.task_id, change, asked)
+            }
+            ClientMessage::ResumeTask(resume) => {
+                let change = Change::Resume { task: resume.task_id, data: resume.data };
+                self.change_task(resume.session_id, resume.task_id, change, asked)
+            }
+            ClientMessage::ToolResult(result) => self.change_task(result.session_id, result.task_id, Change::ToolResult(result), asked),
+            ClientMessage::RefreshToken(refresh) => {
+                self.refresh(refresh, asked);
+                Ok(())
+            }
+            ClientMessage::Ping(_) => {
+                self.say(&ConnectionMessage::Pong(Pong { id: asked.id.take() }));
+                Ok(())
+            }
+        }
+    }
+
+    fn create(&mut self, new: CreateSession, asked: &mut Asked) -> Result<(), Refusal> {
+        asked.session = new.session_id;
+        self.hub.rates().check(RateCategory::Session, self.who.user())?;
+        let new = NewSession::check(new, self.hub.agents(), &DEFAULT_TOOLS, true)?;
+        let session = new.id;
+        asked.session = Some(session);
+        self.room_for(session)?;
+        self.current = Some(session);
+        let made = self.hub.change(&self.who, session, Change::Create(new));
+        // Behind it in the same inbox: attached before anything else can happen to the session.
+        let attached = self.hub.attach(&self.who, session, socket_attach(After::Seq(0)));
+        let (number, asked) = (self.attach_number(session), asked.take());
+        self.wait(async move {
+            let (made, result) = (made.await, attached.await);
+            Completed { asked, outcome: Outcome::Attached { number, made: Some(made), result: result.map(Box::new), quiet: false } }
+        });
+        Ok(())
+    }
+
+    fn submit(&mut self, submit: SubmitTask, asked: &mut Asked) -> Result<(), Refusal> {
+        asked.task = submit.task_id;
+        let session = self.session_named(&SessionRef { session_id: submit.session_id }, asked)?;
+        self.hub.rates().check(RateCategory::Task, self.who.user())?;
+        let new = NewTask::check(submit, self.hub.settings())?;
+        asked.task = Some(new.id);
+        self.change(session, Change::Submit(new), asked)
+    }
+
+    fn steer(&mut self, steer: &SteerTask, asked: &mut Asked) -> Result<(), Refusal> {
+        asked.task = Some(steer.task_id);
+        self.hub.rates().check(RateCategory::Task, self.who.user())?;
+        let new = NewSteer::check(steer, self.hub.settings())?;
+        self.change_task(steer.session_id, steer.task_id, Change::Steer(new), asked)
+    }
+
+    fn change(&mut self, session: SessionId, change: Change, asked: &mut Asked) -> Result<(), Refusal> {
+        asked.session = Some(session);
+        let (answer, asked) = (self.hub.change(&self.who, session, change), asked.take());
+        self.wait(async move { Completed { asked, outcome: Outcome::Done(answer.await) } });
+        Ok(())
+    }
+
+    /// A change of a task, in the session named, or the one the hub knows it by, or the current one.
+    fn change_task(&mut self, named: Option<SessionId>, task: TaskId, change: Change, asked: &mut Asked) -> Result<(), Refusal> {
+        asked.task = Some(task);
+        if let Some(session) = named.or_else(|| self.hub.awake_session_of(task)) {
+            return self.change(session, change, asked);
+        }
+        let first = self.current.map(|session| (session, self.hub.change(&self.who, session, change.clone())));
+        let (hub, who, asked) = (self.hub.clone(), self.who.clone(), asked.take());
+        self.wait(async move {
+            let mut asked = asked;
+            if let Some((session, answer)) = first {
+                let result = answer.await;
+                asked.session = Some(session);
+                if !result.as_ref().is_err_and(|refusal| refusal.code == ErrorCode::TaskNotFound) {
+                    return Completed { asked, outcome: Outcome::Done(result) };
+                }
+            }
+            let result = change_wherever(&hub, &who, task, change, &mut asked).await;
+            Completed { asked, outcome: Outcome::Done(result) }
+        });
+        Ok(())
+    }
+
+    fn refresh(&mut self, refresh: RefreshToken, asked: &mut Asked) {
+        let (auth, hub, who, asked) = (self.auth.clone(), self.hub.clone(), self.who.clone(), asked.take());
+        self.wait(async move {
+            let result = match auth.authenticate(&refresh.token).await {
+                Err(_) => Err(Refusal::new(ErrorCode::Unauthorized, "Invalid or expired token")),
+                Ok(new) if new.user() != who.user() => Err(Refusal::new(ErrorCode::Forbidden, "The token is for another user")),
+                Ok(new) => hub.welcome(&new).await.map(|()| new),
+            };
+            Completed { asked, outcome: Outcome::Refreshed(result) }
+        });
+    }
+
+    /// Attaches to a session; without a command behind it the answer is not acknowledged.
+    pub(super) fn attach(&mut self, session: SessionId, after: After, asked: Option<Asked>) {
+        let asked = asked.unwrap_or(Asked { id: None, received: "attach_session", session: Some(session), task: None });
+        let number = self.attach_number(session);
+        let attached = self.hub.attach(&self.who, session, socket_attach(after));
+        self.wait(async move {
+            let result = attached.await.map(Box::new);
+            Completed { asked, outcome: Outcome::Attached { number, made: None, result, quiet: false } }
+        });
+    }
+
+    /// Goes on following a session this node let go of, from where the reader stood. The peer notices nothing unless the position
+    /// cannot be honoured.
+    pub(super) fn attach_again(&mut self, lost: Following, wait: Duration) {
+        let session = lost.session;
+        let asked = Asked { id: None, received: "attach_session", session: Some(session), task: None };
+        let number = self.attach_number(session);
+        let (hub, who) = (self.hub.clone(), self.who.clone());
+        let cursor = agent_hub_protocol::Cursor { epoch: lost.reader.epoch().clone(), seq: lost.reader.position() };
+        let until = lost.until;
+        drop(lost);
+        self.wait(async move {
+            tokio::time::sleep(wait).await;
+            let mut result = hub.attach(&who, session, socket_attach(After::Cursor(cursor.to_string()))).await.map(Box::new);
+            if let (Ok(attached), Some(until)) = (&mut result, until)
+                && attached.recovered
+            {
+                attached.head = until;
+            }
+            Completed { asked, outcome: Outcome::Attached { number, made: None, result, quiet: until.is_none() } }
+        });
+    }
+
+    /// Takes in what a command came to.
+    pub(super) fn complete(&mut self, completed: Completed) {
+        let Completed { asked, outcome } = completed;
+        match outcome {
+            Outcome::Done(Ok(done)) => self.acknowledge(asked, &done),
+            Outcome::Done(Err(refusal)) => self.refuse(asked, &refusal),
+            Outcome::Refreshed(Ok(who)) => {
+                self.who = who;
+                self.warned = false;
+                // Looked at at once, so that the old token's end is no longer waited for.
+                self.timer.as_mut().reset(tokio::time::Instant::now());
+                self.acknowledge_plain(asked);
+            }
+            Outcome::Refreshed(Err(refusal)) => self.refuse(asked, &refusal),
+            Outcome::Attached { made: Some(Err(refusal)), .. } => {
+                self.forget_current(&asked);
+                self.refuse(asked, &refusal);
+            }
+            Outcome::Attached { result: Err(refusal), .. } => {
+                self.forget_current(&asked);
+                self.refuse(asked, &refusal);
+            }
+            Outcome::Attached { number, made, result: Ok(attached), quiet } => {
+                self.follow(number, *attached, quiet);
+                match made {
+                    Some(Ok(done)) => self.acknowledge(asked, &done),
+                    _ => self.acknowledge_plain(asked),
+                }
+            }
+        }
+    }
+
+    fn follow(&mut self, number: u64, attached: Attached, quiet: bool) {
+        let Attached { reader, recovered, head, snapshot } = attached;
+        let session = reader.session();
+        // A later attach or a detach has outdone this one.
+        if !self.attaching.contains(&(session, number)) {
+            return;
+        }
+        self.attaching.retain(|(attaching, _)| *attaching != session);
+        let said = !(quiet && recovered);
+        let first = ConnectionMessage::SessionAttached(Box::new(SessionAttached {
+            session_id: session,
+            epoch: reader.epoch().clone(),
+            recovered,
+            from: reader.position() + 1,
+            head,
+            snapshot: snapshot.map(|snapshot| *snapshot),
+        }));
+        self.following.retain(|following| following.session != session);
+        self.following.push(Following { session, reader, first: said.then(|| text(&first)), until: said.then_some(head) });
+    }
+
+    /// Whether one more session may be followed.
+    fn room_for(&self, session: SessionId) -> Result<(), Refusal> {
+        let known = |id: &SessionId| *id == session;
+        if self.following.iter().any(|f| known(&f.session)) || self.attaching.iter().any(|(id, _)| known(id)) {
+            return Ok(());
+        }
+        let limit = self.settings.attached_sessions;
+        if self.following.len() + self.attaching.len() >= limit {
+            let message = format!("A connection follows at most {limit} sessions; detach one first");
+            return Err(Refusal::new(ErrorCode::QuotaExceeded, message).detail("limit", limit as u64));
+        }
+        Ok(())
+    }
+
+    fn attach_number(&mut self, session: SessionId) -> u64 {
+        self.attaches += 1;
+        self.attaching.retain(|(attaching, _)| *attaching != session);
+        self.attaching.push((session, self.attaches));
+        self.attaches
+    }
+
+    fn session_named(&self, named: &SessionRef, asked: &mut Asked) -> Result<SessionId, Refusal> {
+        asked.session = named.session_id.or(self.current);
+        asked.session.ok_or_else(|| Refusal::invalid("sessionId", "This connection has no current session; name one or create one"))
+    }
+
+    /// A session that could not be made or attached is not the current one.
+    fn forget_current(&mut self, asked: &Asked) {
+        if let Some(session) = asked.session {
+            self.attaching.retain(|(attaching, _)| *attaching != session);
+            let followed = self.following.last().map(|f| f.session);
+            if self.current == Some(session) && !self.following.iter().any(|f| f.session == session) {
+                self.current = followed;
+            }
+        }
+    }
+
+    fn acknowledge(&mut self, asked: Asked, done: &Done) {
+        let Some(id) = asked.id else { return };
+        let received = asked.received.to_owned();
+        let ack = Ack { id, received, session_id: Some(done.session), task_id: done.task, seq: done.seq };
+        self.say(&ConnectionMessage::Ack(ack));
+    }
+
+    fn acknowledge_plain(&mut self, asked: Asked) {
+        let Some(id) = asked.id else { return };
+        let received = asked.received.to_owned();
+        self.say(&ConnectionMessage::Ack(Ack { id, received, session_id: asked.session, task_id: None, seq: None }));
+    }
+
+    fn refuse(&mut self, asked: Asked, refusal: &Refusal) {
+        self.control.push_back(error_frame(asked.id, refusal, asked.session, asked.task));
+    }
+
+    fn wait(&mut self, work: impl Future<Output = Completed> + Send + 'static) {
+        self.commands.push(Box::pin(work));
+    }
+}
+
+async fn change_wherever(hub: &Hub, who: &Principal, task: TaskId, change: Change, asked: &mut Asked) -> Result<Done, Refusal> {
+    let session = hub.session_of(who, task).await?;
+    asked.session = Some(session);
+    hub.change(who, session, change).await
+}
+
+impl Asked {
+    fn take(&mut self) -> Self {
+        Self { id: self.id.take(), received: self.received, session: self.session, task: self.task }
+    }
+}
