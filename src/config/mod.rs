@@ -288,6 +288,11 @@ impl StorageKind {
     }
 }
 
+/// Reads a time as the configuration does: `15min`, `24 h`.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    <Duration as value::Setting>::parse(text.trim())
+}
+
 impl Config {
     /// Reads and checks everything.
     ///

@@ -349,6 +349,9 @@ fn provider(r: &mut Reader) -> ProviderConfig {
 
 fn vendor(r: &mut Reader, name: &str, url: &str) -> VendorConfig {
     let base_url = r.optional(&format!("{name}.base_url"), "The vendor's own unless set.", &HttpUrl(url.to_owned()));
+    if base_url.as_ref().is_some_and(|url| url.0.contains('?')) {
+        r.refuse(&format!("{name}.base_url"), "has a query; expected what comes before /chat/completions or /messages");
+    }
     let api_key = r.secret(&format!("{name}.api_key"), "Better in the environment than here.");
     VendorConfig { base_url: base_url.map(|url| url.0), api_key }
 }

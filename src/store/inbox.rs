@@ -166,10 +166,19 @@ impl<J: Send + 'static> Inbox<J> {
         }
     }
 
+    pub(super) fn is_closed(&self) -> bool {
+        self.state().closed
+    }
+
     /// Takes no more. What is in it can still be taken out.
     pub(super) fn close(&self) {
         self.state().closed = true;
         self.ready.notify_all();
+    }
+
+    /// Closes and empties it when dropped: callers must not wait for a thread that is gone, whatever ended it.
+    pub(super) fn close_on_exit(&self) -> CloseOnExit<'_, J> {
+        CloseOnExit(self)
     }
 
     fn wake(&self, state: &State<J>) {
@@ -180,6 +189,17 @@ impl<J: Send + 'static> Inbox<J> {
 
     fn state(&self) -> MutexGuard<'_, State<J>> {
         lock(&self.state)
+    }
+}
+
+/// See [`Inbox::close_on_exit`].
+pub(super) struct CloseOnExit<'a, J: Send + 'static>(&'a Inbox<J>);
+
+impl<J: Send + 'static> Drop for CloseOnExit<'_, J> {
+    fn drop(&mut self) {
+        self.0.close();
+        // Dropping a job drops its reply, which its caller reads as closed.
+        while self.0.take(Bound { jobs: 1, bytes: 0 }, None, &mut Vec::new()) == Taken::Jobs {}
     }
 }
 

@@ -1,1 +1,6 @@
+//! The hub as its users meet it: real sockets, real files, real processes.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on says so")]
 
+mod config;
+mod provider;
+mod runtime_smoke;

@@ -33,10 +33,8 @@ use agent_hub_protocol::{Seq, SessionId, Timestamp};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
-pub(super) use self::sidecar::lock_file;
 use self::{
     checkpoint::Checkpointer,
-    group::{Erasure, Job},
     index::Index,
     reader::{ReadJob, Reader},
     sidecar::{Mark, MarkFile, beside},
@@ -44,7 +42,9 @@ use self::{
 };
 use super::{
     Append, AppendError, OpenError, Page, SessionFilter, SessionRecord, Space, Store, StoreError, StoredEvent, StoredSession, Write,
+    host::{self, lock_file},
     inbox::{Bound, Inbox},
+    jobs::{CALL_BYTES, Erasure, Job, append_bytes, written_bytes},
 };
 
 /// What the writer's inbox owns. Full: the futures of further calls keep their jobs and wait their turn.
@@ -52,9 +52,6 @@ const WRITES_BOUND: Bound = Bound { jobs: 4_096, bytes: 32 * 1024 * 1024 };
 
 /// What the readers' inbox owns. Full: as above. Questions carry no bytes.
 const READS_BOUND: Bound = Bound { jobs: 1_024, bytes: usize::MAX };
-
-/// What a call costs beside its payload, so that many empty ones are bounded too.
-const CALL_BYTES: usize = 256;
 
 /// How to open a [`SqliteStore`].
 #[derive(Clone)]
@@ -82,8 +79,7 @@ impl SqliteConfig {
 
     /// Names this boot of the machine; `None` where that cannot be told.
     fn boot_id(&self) -> Option<String> {
-        let read = || std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().map(|id| id.trim().to_owned());
-        self.boot_id.clone().or_else(read)
+        self.boot_id.clone().or_else(host::boot_id)
     }
 }
 
@@ -255,8 +251,7 @@ fn failed(path: &Path, error: &io::Error) -> OpenError {
 
 impl Store for SqliteStore {
     fn append(&self, append: Append) -> BoxFuture<'static, Result<(), AppendError>> {
-        let bytes = append.events.iter().map(Bytes::len).sum::<usize>() + written_bytes(&append.writes);
-        self.shared.writes.call(CALL_BYTES + bytes, |reply| Job::Append(append, reply))
+        self.shared.writes.call(append_bytes(&append), |reply| Job::Append(append, reply))
     }
 
     fn open_session(&self, id: SessionId) -> BoxFuture<'static, Result<Option<StoredSession>, StoreError>> {
@@ -280,7 +275,7 @@ impl Store for SqliteStore {
     }
 
     fn write(&self, writes: Vec<Write>) -> BoxFuture<'static, Result<(), StoreError>> {
-        self.shared.writes.call(CALL_BYTES + written_bytes(&writes), |reply| Job::Write(writes, reply))
+        self.shared.writes.call(written_bytes(&writes), |reply| Job::Write(writes, reply))
     }
 
     fn erase(
@@ -308,12 +303,4 @@ impl Store for SqliteStore {
     fn kind(&self) -> &'static str {
         "sqlite"
     }
-}
-
-fn written_bytes(writes: &[Write]) -> usize {
-    let one = |write: &Write| match write {
-        Write::Put { key, value, .. } => key.len() + value.len(),
-        Write::Add { key, .. } | Write::Delete { key, .. } => key.len(),
-    };
-    writes.iter().map(|write| CALL_BYTES + one(write)).sum()
 }

@@ -14,7 +14,7 @@ use super::{
     Shared,
     checkpoint::{Checkpointer, checkpoint},
     error::store_error,
-    group::{Failure, Heads, Job, Staged, Tables},
+    group::{Failure, Heads, Staged, Tables},
     index::{Extent, write_extents},
     schema,
     sidecar::MarkFile,
@@ -22,6 +22,7 @@ use super::{
 use crate::store::{
     AppendError, StoreError,
     inbox::{Bound, Reply, Taken, lock},
+    jobs::{Answer, Job},
 };
 
 /// One commit: large enough that its fixed cost vanishes, small enough that the first in it does not wait long.
@@ -76,41 +77,6 @@ pub(super) struct Crew {
     pub(super) lock: File,
 }
 
-/// Callers must not wait for a thread that is gone, whatever ended it.
-struct CloseOnExit(Arc<Shared>);
-
-impl Drop for CloseOnExit {
-    fn drop(&mut self) {
-        self.0.writes.close();
-        self.0.reads.close();
-        let mut left = Vec::new();
-        while self.0.writes.take(GROUP, None, &mut left) == Taken::Jobs {
-            left.clear();
-        }
-    }
-}
-
-/// Where the answer of a job of a group goes.
-enum Answer {
-    Append(Reply<(), AppendError>),
-    Plain(Reply<()>),
-    Nobody,
-}
-
-impl Answer {
-    fn give(self, result: Result<(), AppendError>) {
-        // Whoever gave up waiting does not want it.
-        match self {
-            Self::Append(reply) => drop(reply.send(result)),
-            Self::Plain(reply) => drop(reply.send(result.map_err(|error| match error {
-                AppendError::Store(error) => error,
-                other => StoreError::Failed(other.to_string()),
-            }))),
-            Self::Nobody => {}
-        }
-    }
-}
-
 impl Writer {
     /// # Errors
     /// When the database fails.
@@ -123,7 +89,8 @@ impl Writer {
 
     /// Works until the inbox closes or a job says so, then closes everything.
     pub(super) fn run(mut self, db: Connection, crew: Crew) {
-        let on_exit = CloseOnExit(self.shared.clone());
+        let shared = self.shared.clone();
+        let on_exit = (shared.writes.close_on_exit(), shared.reads.close_on_exit());
         let closing = self.work(&db);
         let result = self.shut_down(db, crew);
         drop(on_exit);
@@ -182,7 +149,7 @@ impl Writer {
                     continue;
                 }
                 (job, Some(_)) => (job.answer(), Ok(())),
-                (job, None) => job.apply(tables),
+                (job, None) => apply(job, tables),
             };
             let result = match result {
                 Ok(()) => Ok(()),
@@ -350,24 +317,14 @@ impl Writer {
     }
 }
 
-impl Job {
-    fn apply(self, tables: &mut Tables<'_>) -> (Answer, Result<(), Failure>) {
-        match self {
-            Self::Append(append, reply) => (Answer::Append(reply), tables.append(&append)),
-            Self::Write(writes, reply) => (Answer::Plain(reply), tables.guarded(|tables| tables.write(&writes))),
-            Self::Erase(erasure, reply) => (Answer::Plain(reply), tables.guarded(|tables| tables.erase(&erasure))),
-            Self::Probe(reply) => (Answer::Plain(reply), tables.probe()),
-            Self::Sweep => (Answer::Nobody, tables.sweep()),
-            Self::Close(reply) => (Answer::Plain(reply), Ok(())),
-        }
-    }
-
-    fn answer(self) -> Answer {
-        match self {
-            Self::Append(_, reply) => Answer::Append(reply),
-            Self::Write(_, reply) | Self::Erase(_, reply) | Self::Probe(reply) | Self::Close(reply) => Answer::Plain(reply),
-            Self::Sweep => Answer::Nobody,
-        }
+fn apply(job: Job, tables: &mut Tables<'_>) -> (Answer, Result<(), Failure>) {
+    match job {
+        Job::Append(append, reply) => (Answer::Append(reply), tables.append(&append)),
+        Job::Write(writes, reply) => (Answer::Plain(reply), tables.guarded(|tables| tables.write(&writes))),
+        Job::Erase(erasure, reply) => (Answer::Plain(reply), tables.guarded(|tables| tables.erase(&erasure))),
+        Job::Probe(reply) => (Answer::Plain(reply), tables.probe()),
+        Job::Sweep => (Answer::Nobody, tables.sweep()),
+        Job::Close(reply) => (Answer::Plain(reply), Ok(())),
     }
 }
 

@@ -424,7 +424,14 @@ impl SessionState {
                         tool: call.tool.clone(),
                         arguments: call.arguments.clone(),
                     };
-                    messages.push(ModelMessage::Assistant { text: text.clone(), tool_calls: calls.iter().map(call).collect() });
+                    let calls = calls.iter().map(call);
+                    // One turn of the agent is one message, also when it called something between two words.
+                    if let Some(ModelMessage::Assistant { text: said, tool_calls }) = messages.last_mut() {
+                        said.push_str(text);
+                        tool_calls.extend(calls);
+                    } else {
+                        messages.push(ModelMessage::Assistant { text: text.clone(), tool_calls: calls.collect() });
+                    }
                 }
                 Entry::Result { call_id, tool, content, is_error, .. } => messages.push(ModelMessage::ToolResult {
                     call_id: call_id.clone(),
