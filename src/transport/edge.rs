@@ -12,6 +12,8 @@ use crate::{
 
 /// How often an SSE stream without events says that it lives: well within the minute after which proxies give up.
 const SSE_KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Where the page that is being developed is usually served from.
+const DEVELOPMENT_ORIGIN: &str = "http://localhost:3000";
 /// Who somebody without credentials is in development, on the routes of systems that know none.
 const DEVELOPMENT_USER: &str = "dev";
 
@@ -39,9 +41,10 @@ impl Edge {
     /// The edge of a hub.
     pub fn new(app: Arc<App>, stop: CancellationToken) -> Self {
         let server = &app.config.server;
+        let own_page = app.config.is_development().then(|| DEVELOPMENT_ORIGIN.to_owned());
         Self {
             hub: app.hub.clone(),
-            origins: Origins::new(server.allowed_origins.iter().cloned()),
+            origins: Origins::new(server.allowed_origins.iter().cloned().chain(own_page)),
             hosts: Hosts::new(server.allowed_hosts.iter().cloned()),
             slots: Slots::new(server.connections_per_user, server.connections_per_address),
             sse_keep_alive: SSE_KEEP_ALIVE,

@@ -2,5 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on says so")]
 
 mod config;
+mod http;
 mod provider;
 mod runtime_smoke;
+mod support;
