@@ -165,9 +165,10 @@ pub(super) async fn ready(State(edge): State<Arc<Edge>>) -> (StatusCode, Json<Re
     responses((status = 200, description = "Measurements", content_type = "text/plain", body = String), CommonErrors),
     security((), ("bearerAuth" = []))
 )]
-pub(super) async fn metrics(State(edge): State<Arc<Edge>>) -> Response {
+pub(super) async fn metrics(State(edge): State<Arc<Edge>>) -> Result<Response, Problem> {
+    let render = edge.metrics.as_ref().ok_or_else(Problem::not_found)?;
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    ([(header::CONTENT_TYPE, kind)], edge.app.metrics.render()).into_response()
+    Ok(([(header::CONTENT_TYPE, kind)], render()).into_response())
 }
 
 /// The unversioned paths mean the latest version.

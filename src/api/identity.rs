@@ -1,8 +1,7 @@
 //! Tokens for development, and tickets for sockets.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use agent_hub_protocol::ErrorCode;
 use axum::{Extension, Json, extract::State};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -14,8 +13,6 @@ use crate::{
 };
 
 const MAX_USER_CHARS: usize = 200;
-/// The first API's: a day.
-const TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 /// Whom the token is for.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -57,13 +54,8 @@ pub(super) async fn token(State(edge): State<Arc<Edge>>, ApiJson(body): ApiJson<
         return Err(Problem::invalid("userId", format!("userId must be 1 to {MAX_USER_CHARS} characters")));
     }
     let plan = body.plan.as_deref().map_or(Plan::Enterprise, Plan::from_claim);
-    match edge.app.auth.mint(&user, plan, &[], TOKEN_LIFETIME) {
-        Ok(token) => Ok(Json(Token { token })),
-        Err(error) => {
-            tracing::error!(%error, "no token could be minted");
-            Err(Problem::new(ErrorCode::Internal, "Internal server error"))
-        }
-    }
+    let token = edge.identify.mint(&user, plan).ok_or_else(Problem::not_found)?;
+    Ok(Json(Token { token }))
 }
 
 /// Get a ticket for a WebSocket
@@ -83,6 +75,6 @@ pub(super) async fn ticket(
         RequestOrigin::Allowed(origin) => origin.to_str().ok(),
         RequestOrigin::None | RequestOrigin::Foreign => None,
     };
-    let issued = edge.app.tickets.issue(&who, origin)?;
-    Ok(Json(Ticket { ticket: issued.ticket, expires_in: issued.expires_in.as_secs() }))
+    let (ticket, good_for) = edge.identify.issue_ticket(&who, origin)?;
+    Ok(Json(Ticket { ticket, expires_in: good_for.as_secs() }))
 }

@@ -263,6 +263,11 @@ impl Hub {
         self.shared.queued.load(Ordering::Relaxed)
     }
 
+    /// Tasks that run.
+    pub fn running_tasks(&self) -> usize {
+        self.shared.scheduler.running()
+    }
+
     /// Whether the hub has begun to stop: it takes no new tasks.
     pub fn is_stopping(&self) -> bool {
         self.shared.stop.is_cancelled()

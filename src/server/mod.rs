@@ -21,10 +21,12 @@ use crate::{
 };
 
 mod banner;
+mod front;
 mod listen;
 mod parts;
 mod signals;
 
+pub use front::{edge_parts, front_settings};
 pub use listen::Listener;
 pub use parts::open_store;
 
@@ -97,7 +99,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     signals.spawn(signals::stop_on_signal(stop.clone()));
     banner::say(&app.config, listener.address);
 
-    front(Arc::clone(&app), listener, stop.clone()).await;
+    front::serve(Arc::clone(&app), listener, stop.clone()).await;
     stop.cancel();
     finish(&app).await;
     helpers.close();
@@ -127,14 +129,6 @@ pub async fn start(config: Config, metrics: MetricsHandle, stop: &CancellationTo
     helpers.spawn(async move { keeper.auth.keep_fresh(stopped).await });
     helpers.spawn(sweep_tickets(Arc::clone(&app), stop.clone()));
     Ok((app, helpers))
-}
-
-/// Serves connections until `stop`, then tells them to come back and waits for them, at most `config.server.drain`.
-///
-/// This is where the transports are put on: they get the listening socket, everything in [`App`], and the signal to stop.
-async fn front(app: Arc<App>, listener: Listener, stop: CancellationToken) {
-    stop.cancelled().await;
-    drop((listener, app));
 }
 
 async fn finish(app: &App) {

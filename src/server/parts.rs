@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    config::{AgentConfig, Config, ProviderConfig, ProviderKind, StorageConfig},
+    config::{AgentConfig, Config, Fsync, ProviderConfig, ProviderKind, StorageConfig, StorageKind, Synchronous},
     provider::{
         SharedProvider,
         anthropic::Anthropic,
@@ -13,7 +13,12 @@ use crate::{
         vendor::{VendorConfig, VendorConfigError},
     },
     runtime::agent::{Agent, Agents},
-    store::{OpenError, SharedStore},
+    store::{
+        OpenError, SharedStore,
+        file::{FileConfig, FileStore, FsyncPolicy},
+        memory::MemoryStore,
+        sqlite::{self, SqliteConfig, SqliteStore},
+    },
 };
 
 use super::ServeError;
@@ -27,8 +32,30 @@ const ANTHROPIC_MODEL: &str = "claude-sonnet-4-5";
 /// # Errors
 /// When another process has it, a newer version wrote it, or the medium fails.
 pub fn open_store(config: &StorageConfig) -> Result<SharedStore, OpenError> {
-    let path = config.path.display().to_string();
-    Err(OpenError::Failed { path, reason: format!("this build has no {} store", config.kind.as_str()) })
+    Ok(match config.kind {
+        StorageKind::Memory => Arc::new(MemoryStore::new()),
+        StorageKind::File => {
+            let fsync = match config.fsync {
+                Fsync::Always => FsyncPolicy::Always,
+                Fsync::Never => FsyncPolicy::Never,
+            };
+            Arc::new(FileStore::open(FileConfig { fsync, ..FileConfig::new(&config.path) })?)
+        }
+        StorageKind::Sqlite => {
+            let synchronous = match config.synchronous {
+                Synchronous::Normal => sqlite::Synchronous::Normal,
+                Synchronous::Full => sqlite::Synchronous::Full,
+            };
+            let events = metrics::histogram!("agent_hub_commit_events");
+            let seconds = metrics::histogram!("agent_hub_commit_seconds");
+            let on_commit = move |commit: &sqlite::Commit| {
+                events.record(commit.events as f64);
+                seconds.record(commit.took.as_secs_f64());
+            };
+            let config = SqliteConfig { synchronous, on_commit: Some(Arc::new(on_commit)), ..SqliteConfig::new(&config.path) };
+            Arc::new(SqliteStore::open(config)?)
+        }
+    })
 }
 
 /// The configured agents. One provider of each kind is shared by all who use it, so that they share its breaker too.

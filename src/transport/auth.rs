@@ -86,13 +86,13 @@ pub async fn authenticate(State(gate): State<Gate>, mut request: Request, next: 
         // No route: there is nothing behind the door, so it is not locked.
         return next.run(request).await;
     };
-    match admit(&gate, &pattern, &mut request).await {
+    match admit(&gate, &pattern, &mut request) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }
 }
 
-async fn admit(gate: &Gate, pattern: &str, request: &mut Request) -> Result<(), Problem> {
+fn admit(gate: &Gate, pattern: &str, request: &mut Request) -> Result<(), Problem> {
     let access = gate.table.of(pattern);
     if access == Access::Public {
         return Ok(());
@@ -106,17 +106,16 @@ async fn admit(gate: &Gate, pattern: &str, request: &mut Request) -> Result<(), 
     let Some(from) = request.extensions().get::<ClientAddress>().copied() else {
         return Err(missing());
     };
-    let in_query = gate.edge.app.config.auth.query_token;
     let who = match access {
         Access::Public | Access::Socket => return Ok(()),
-        Access::Development if gate.edge.is_development() => return Ok(()),
+        Access::Development if gate.edge.settings.development => return Ok(()),
         Access::Development => return Err(Problem::not_found()),
         Access::Metrics if from.is_direct_loopback() && no_token(&credentials) => return Ok(()),
-        Access::Metrics => scoped(by_token(&gate.edge, &credentials, &from, false).await?)?,
-        Access::Token => by_token(&gate.edge, &credentials, &from, false).await?,
-        Access::TokenOrQuery => by_token(&gate.edge, &credentials, &from, in_query).await?,
-        Access::Adapter if no_token(&credentials) => gate.edge.anonymous().ok_or_else(missing)?,
-        Access::Adapter => by_token(&gate.edge, &credentials, &from, in_query).await?,
+        Access::Metrics => scoped(by_token(&gate.edge, &credentials, &from, false)?)?,
+        Access::Token => by_token(&gate.edge, &credentials, &from, false)?,
+        Access::TokenOrQuery => by_token(&gate.edge, &credentials, &from, gate.edge.settings.query_token)?,
+        Access::Adapter if no_token(&credentials) => gate.edge.identify.anonymous().ok_or_else(missing)?,
+        Access::Adapter => by_token(&gate.edge, &credentials, &from, gate.edge.settings.query_token)?,
     };
     request.extensions_mut().insert(Who(who));
     Ok(())
@@ -143,13 +142,13 @@ fn no_token(credentials: &PresentedCredentials) -> bool {
     matches!(credentials.header, AuthorizationHeader::Missing) && credentials.query_token.is_none()
 }
 
-async fn by_token(edge: &Edge, credentials: &PresentedCredentials, from: &ClientAddress, query: bool) -> Result<Principal, Problem> {
+fn by_token(edge: &Edge, credentials: &PresentedCredentials, from: &ClientAddress, query: bool) -> Result<Principal, Problem> {
     let token = match (&credentials.header, &credentials.query_token) {
         (AuthorizationHeader::Bearer(token), _) => token,
         (AuthorizationHeader::Missing, Some(token)) if query => token,
         _ => return Err(missing()),
     };
-    edge.app.auth.authenticate(token.expose_secret()).await.map_err(|_| refused(edge, from))
+    edge.identify.verify(token.expose_secret()).ok_or_else(|| refused(edge, from))
 }
 
 fn scoped(who: Principal) -> Result<Principal, Problem> {

@@ -7,7 +7,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use axum::{extract::Request, response::Response};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use socket2::SockRef;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -15,12 +15,13 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::guard::Guard;
-use crate::config::ServerConfig;
 
 mod patience;
 
 use patience::{Counted, Patience, Watch, Watched};
 
+/// Connections the kernel keeps waiting while the hub is busy; the usual 128 refuses a reconnect storm.
+const BACKLOG: i32 = 4096;
 /// Header fields of one request.
 const MAX_HEADERS: usize = 64;
 /// The head of one request, in bytes.
@@ -29,11 +30,6 @@ const MAX_HEAD: usize = 16 * 1024;
 const OUT_OF_FILES_PAUSE: Duration = Duration::from_millis(100);
 /// How long a connection beyond the bound may take for its request.
 const CROWDED_HEADER_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// How long a connection is kept for a next request.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
-/// Connections beyond the bound that are told so.
-const MAX_RESERVE: usize = 1024;
 
 /// How many connections, and how long each may take.
 #[derive(Clone, Copy, Debug)]
@@ -52,17 +48,15 @@ pub struct FrontSettings {
     pub send_buffer: usize,
 }
 
-impl FrontSettings {
-    /// As the configuration says.
-    pub fn of(server: &ServerConfig) -> Self {
+impl Default for FrontSettings {
+    fn default() -> Self {
         Self {
-            max_connections: server.max_connections,
-            // The configuration keeps a fifth of the files free; half of that is for those who are only told that there is no room.
-            reserve: (server.max_connections / 8).clamp(8, MAX_RESERVE),
-            header_timeout: server.header_timeout,
-            idle_timeout: IDLE_TIMEOUT.max(server.header_timeout),
-            stall_timeout: server.stall_timeout,
-            send_buffer: server.send_buffer,
+            max_connections: 10_000,
+            reserve: 1024,
+            header_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(15),
+            stall_timeout: Duration::from_secs(30),
+            send_buffer: 64 * 1024,
         }
     }
 }
@@ -70,6 +64,19 @@ impl FrontSettings {
 /// A connection's place among all of the process. Every request carries a clone in its extensions; who upgrades keeps it.
 #[derive(Clone, Debug)]
 pub struct ConnectionPermit(#[expect(dead_code, reason = "held, not read")] Arc<OwnedSemaphorePermit>);
+
+/// A listener with a long backlog, bound so that a restarted hub gets its port back at once.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
 
 /// Serves connections until `stop`; then lets every request that has begun end, and returns when all connections are gone.
 /// Dropping the future cuts those that are left. Upgraded sockets are not its business any more.

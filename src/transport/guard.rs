@@ -60,7 +60,7 @@ impl Guard {
         let id = request_id(request.headers());
         let credentials = PresentedCredentials::take_from(&mut request);
         let upgrade = request.headers().contains_key(header::UPGRADE);
-        let from = ClientAddress::of(peer, request.headers(), &self.edge.app.config.server.trusted_proxies);
+        let from = ClientAddress::of(peer, request.headers(), &self.edge.settings.trusted_proxies);
         let host = self.check_host(&request);
         let origin = match &host {
             Ok(host) => self.edge.origins.judge(request.headers(), from.scheme(), host.as_deref()),
@@ -94,9 +94,12 @@ impl Guard {
         head.extensions.insert(from);
         head.extensions.insert(origin);
         head.extensions.insert(id);
-        let server = &self.edge.app.config.server;
-        let body =
-            if body.is_end_stream() { Body::empty() } else { Body::new(BoundedBody::new(body, server.message_bytes, server.body_timeout)) };
+        let settings = &self.edge.settings;
+        let body = if body.is_end_stream() {
+            Body::empty()
+        } else {
+            Body::new(BoundedBody::new(body, settings.body_bytes, settings.body_timeout))
+        };
         Passed { request: Request::from_parts(head, body), probe }
     }
 
@@ -125,7 +128,7 @@ impl Guard {
 
     fn will_be_too_large(&self, headers: &HeaderMap) -> bool {
         let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-        headers.contains_key(header::EXPECT) && length.is_some_and(|length| length > self.edge.app.config.server.message_bytes as u64)
+        headers.contains_key(header::EXPECT) && length.is_some_and(|length| length > self.edge.settings.body_bytes as u64)
     }
 }
 

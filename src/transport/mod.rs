@@ -1,8 +1,7 @@
 //! The ways in: sockets, HTTP, SSE. Turns bytes and headers into calls of the runtime, and its answers back; decides nothing itself.
 //!
 //! A request passes, in this order: [`front`] (a place for its connection, deadlines), [`guard`] (Host, request id, credentials out of
-//! the URI, Origin), the router, [`auth`] (who is it; everything not listed as public needs a token), the handler. A request that
-//! becomes a WebSocket goes on through [`ws`] to its [`connection`].
+//! the URI, Origin), the router, [`auth`] (who is it; everything not listed as public needs a token), the handler.
 
 pub mod auth;
 pub mod body;
@@ -21,5 +20,5 @@ pub mod slots;
 pub mod sse;
 pub mod ws;
 
-pub use edge::Edge;
+pub use edge::{Edge, EdgeParts, EdgeSettings};
 pub use problem::Problem;

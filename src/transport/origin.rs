@@ -36,7 +36,8 @@ impl Origins {
     /// Exactly these, as a browser writes them: `https://app.example`, without a path or default port. `*`: all.
     pub fn new(allowed: impl IntoIterator<Item = String>) -> Self {
         // `null` is what every sandboxed page says of itself; listing it would allow them all.
-        let allowed: HashSet<String> = allowed.into_iter().map(|o| o.trim().to_owned()).filter(|o| !o.is_empty() && o != "null").collect();
+        let allowed: HashSet<String> =
+            allowed.into_iter().map(|origin| origin.trim().to_owned()).filter(|o| !o.is_empty() && o != "null").collect();
         Self { all: allowed.contains("*"), allowed }
     }
 

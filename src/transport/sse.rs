@@ -161,7 +161,7 @@ impl<F: Frames> Flow<F> {
             batch: Vec::new(),
             edge: Arc::clone(edge),
             expires: now + life,
-            next_beat: now + edge.sse_keep_alive,
+            next_beat: now + edge.settings.sse_keep_alive,
             ended: false,
             _slot: slot,
         }
@@ -189,7 +189,7 @@ impl<F: Frames> Flow<F> {
                 () = sleep_until(self.next_beat) => out.extend_from_slice(b": keep-alive\n\n"),
             }
             if !out.is_empty() {
-                self.next_beat = Instant::now() + self.edge.sse_keep_alive;
+                self.next_beat = Instant::now() + self.edge.settings.sse_keep_alive;
                 return Some(out.into());
             }
         }

@@ -4,5 +4,4 @@
 mod config;
 mod http;
 mod provider;
-mod runtime_smoke;
 mod support;

@@ -180,12 +180,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn refresh(&mut self, refresh: RefreshToken, asked: &mut Asked) {
-        let (auth, hub, who, asked) = (self.auth.clone(), self.hub.clone(), self.who.clone(), asked.take());
+        let verified = match self.identify.verify(&refresh.token) {
+            None => Err(Refusal::new(ErrorCode::Unauthorized, "Invalid or expired token")),
+            Some(new) if new.user() != self.who.user() => Err(Refusal::new(ErrorCode::Forbidden, "The token is for another user")),
+            Some(new) => Ok(new),
+        };
+        let (hub, asked) = (self.hub.clone(), asked.take());
         self.wait(async move {
-            let result = match auth.authenticate(&refresh.token).await {
-                Err(_) => Err(Refusal::new(ErrorCode::Unauthorized, "Invalid or expired token")),
-                Ok(new) if new.user() != who.user() => Err(Refusal::new(ErrorCode::Forbidden, "The token is for another user")),
+            let result = match verified {
                 Ok(new) => hub.welcome(&new).await.map(|()| new),
+                Err(refusal) => Err(refusal),
             };
             Completed { asked, outcome: Outcome::Refreshed(result) }
         });

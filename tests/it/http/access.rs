@@ -115,7 +115,7 @@ async fn tickets_are_given_to_those_with_a_token() {
     let hub = Server::start(&[]).await;
     let (status, body) = hub.post("u", "/auth/ticket", Value::Null).await;
     assert_eq!((status, &body["expiresIn"]), (200, &json!(30)));
-    assert!(hub.edge.app.tickets.redeem(body["ticket"].as_str().unwrap(), None).is_some());
+    assert!(hub.app.tickets.redeem(body["ticket"].as_str().unwrap(), None).is_some());
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Event streams: endings, positions, resets.
 
-use agent_hub::transport::Edge;
+use agent_hub::transport::EdgeParts;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
@@ -108,8 +108,8 @@ async fn failure_timeout_and_cancel_end_in_their_own_ways() {
 
 #[tokio::test]
 async fn a_silent_stream_says_that_it_lives() {
-    fn often(edge: &mut Edge) {
-        edge.sse_keep_alive = Duration::from_millis(50);
+    fn often(edge: &mut EdgeParts) {
+        edge.settings.sse_keep_alive = Duration::from_millis(50);
     }
     let hub = Server::start_with(Setup { edge: Some(often), ..Setup::default() }).await;
     let (_, id, path) = task(&hub, "/hang 1").await;

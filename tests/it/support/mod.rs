@@ -18,10 +18,11 @@ use agent_hub::{
         hub::HubParts,
         metrics::Metrics,
     },
+    server,
     store::memory::MemoryStore,
     telemetry::MetricsHandle,
     transport::{
-        Edge,
+        Edge, EdgeParts,
         front::{self, FrontSettings},
     },
 };
@@ -41,6 +42,7 @@ pub const SOON: Duration = Duration::from_secs(10);
 /// A hub that is served in this process.
 pub struct Server {
     pub address: SocketAddr,
+    pub app: Arc<App>,
     pub edge: Arc<Edge>,
     pub stop: CancellationToken,
     pub front: JoinHandle<std::io::Result<()>>,
@@ -53,7 +55,7 @@ pub struct Server {
 pub struct Setup<'a> {
     pub environment: &'a [(&'a str, &'a str)],
     pub front: Option<fn(&mut FrontSettings)>,
-    pub edge: Option<fn(&mut Edge)>,
+    pub edge: Option<fn(&mut EdgeParts)>,
     pub others: Vec<Surface>,
 }
 
@@ -69,19 +71,19 @@ impl Server {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let mut settings = FrontSettings::of(&app.config.server);
+        let mut settings = server::front_settings(&app);
         if let Some(change) = setup.front {
             change(&mut settings);
         }
-        let mut edge = Edge::new(app, stop.clone());
+        let mut parts = server::edge_parts(&app, stop.clone());
         if let Some(change) = setup.edge {
-            change(&mut edge);
+            change(&mut parts);
         }
-        let edge = Arc::new(edge);
+        let edge = Edge::new(parts);
         let guard = api::service(&edge, setup.others);
         let front = tokio::spawn(front::serve(listener, guard, settings, stop.clone()));
         let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
-        Self { address, edge, stop, front, client, _data: data }
+        Self { address, app, edge, stop, front, client, _data: data }
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -95,7 +97,7 @@ impl Server {
 
     pub fn token_of(&self, user: &str, plan: Plan, scopes: &[&str]) -> String {
         let scopes: Vec<String> = scopes.iter().map(|scope| (*scope).to_owned()).collect();
-        self.edge.app.auth.mint(user, plan, &scopes, Duration::from_secs(3600)).unwrap()
+        self.app.auth.mint(user, plan, &scopes, Duration::from_secs(3600)).unwrap()
     }
 
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
