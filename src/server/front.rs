@@ -37,7 +37,7 @@ const DEVELOPMENT_ORIGIN: &str = "http://localhost:3000";
 /// Serves connections until `stop`, then drains: tells sockets to come back, lets tasks end that are about to, closes sockets in
 /// batches. At most `config.server.drain`.
 pub(super) async fn serve(app: Arc<App>, listener: Listener, stop: CancellationToken) {
-    let edge = edge(&app, stop.clone());
+    let edge = Edge::new(edge_parts(&app, stop.clone()));
     let guard = api::service(&edge, []);
     let settings = front_settings(&app);
     let accepting = stop.child_token();
@@ -78,12 +78,13 @@ async fn drain(hub: &Hub, edge: &Edge, deadline: Instant) {
     edge.sockets.wait().await;
 }
 
-fn edge(app: &Arc<App>, stop: CancellationToken) -> Arc<Edge> {
+/// What the edge of this hub is made of, as the configuration says.
+pub fn edge_parts(app: &Arc<App>, stop: CancellationToken) -> EdgeParts {
     let (config, server) = (&app.config, &app.config.server);
     let development = config.is_development();
     let own_page = development.then(|| DEVELOPMENT_ORIGIN.to_owned());
     let metrics = app.metrics.clone();
-    Edge::new(EdgeParts {
+    EdgeParts {
         hub: app.hub.clone(),
         identify: Arc::new(Identities(Arc::clone(app))),
         origins: Origins::new(server.allowed_origins.iter().cloned().chain(own_page)),
@@ -110,10 +111,11 @@ fn edge(app: &Arc<App>, stop: CancellationToken) -> Arc<Edge> {
         },
         drain: Drain::new(BATCHES, RECONNECT_SPREAD),
         stop,
-    })
+    }
 }
 
-fn front_settings(app: &App) -> FrontSettings {
+/// How connections are treated, as the configuration says.
+pub fn front_settings(app: &App) -> FrontSettings {
     let server = &app.config.server;
     FrontSettings {
         max_connections: server.max_connections,

@@ -4,5 +4,7 @@
 mod cli;
 mod config;
 mod dependencies;
+mod http;
 mod layers;
 mod provider;
+mod support;
