@@ -1,142 +1,250 @@
-"use strict";
-// A small client of agent-hub.v1: one session, resumed from its cursor after every drop.
+// The console: a client of agent-hub.v1 and of the public HTTP API, nothing else. One session is shown at a time; the log says
+// everything, so what is drawn depends on nothing but the snapshot and the events behind it.
+import { Conversation } from "/console/conversation.js";
 
 const $ = (id) => document.getElementById(id);
-let socket, token, sessionId, epoch, last = 0, task, attempts = 0, final = false;
-const bubbles = new Map();
+const FINAL = [4000, 4001, 4003, 4006]; // coming back would change nothing
+const SHOWN_EVENTS = 1000;
+const TOKEN_PLACE = "agent-hub.token";
 
-function say(kind, text) {
-  const line = document.createElement("div");
-  line.className = kind;
-  line.textContent = text;
-  $("log").append(line);
-  line.scrollIntoView({ block: "end" });
-  return line;
+let token = sessionStorage.getItem(TOKEN_PLACE), minted = false;
+let socket, attempts = 0, timer, heartbeat, heard = 0, reconnectAfter;
+let session, epoch, last = 0, named = true;
+const unsent = new Map(); // taskId -> prompt: submitted, not yet seen in the log
+const conversation = new Conversation($("chat"), changed);
+
+const uuid = () => crypto.randomUUID?.() ?? // only where the page is trusted: https, or this machine
+  "10000000-1000-4000-8000-100000000000".replace(/[018]/g, (c) => (c ^ (crypto.getRandomValues(new Uint8Array(1))[0] & (15 >> (c / 4)))).toString(16));
+
+// Who we are
+
+async function call(path, options = {}) {
+  const headers = { "Content-Type": "application/json", ...(token && { Authorization: "Bearer " + token }) };
+  const answer = await fetch(path, { ...options, headers });
+  const body = await answer.json().catch(() => ({}));
+  if (!answer.ok) throw Object.assign(new Error(body.error || "the hub answered " + answer.status), { status: answer.status });
+  return body;
 }
 
-function bubble(messageId) {
-  if (!bubbles.has(messageId)) bubbles.set(messageId, say("assistant", ""));
-  return bubbles.get(messageId);
+async function mint() {
+  ({ token } = await call("/auth/token", { method: "POST", body: "{}" }));
+  minted = true;
 }
 
-function state(text) { $("state").textContent = text; }
+// The connection
 
-function busy() {
-  const open = Boolean(socket && socket.readyState === WebSocket.OPEN && sessionId);
-  $("prompt").disabled = $("send").disabled = !open;
-  $("cancel").disabled = !open || !task;
-}
-
-async function developmentToken() {
-  const answer = await fetch("/auth/token", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ userId: "user-1" }) });
-  if (!answer.ok) throw new Error("this hub gives out no tokens; paste one");
-  return (await answer.json()).token;
+function state(name, why = "") {
+  $("state").dataset.state = name;
+  $("state").textContent = why ? `${name}: ${why}` : name;
+  changed();
 }
 
 async function connect() {
-  // A ticket is good once and for seconds, so the token itself never stands in a URL.
-  let answer;
+  clearTimeout(timer);
+  state("connecting");
   try {
-    answer = await fetch("/auth/ticket", { method: "POST", headers: { Authorization: "Bearer " + token } });
-  } catch { return again(); }
-  if (answer.status === 401 || answer.status === 403) { final = true; return state((await answer.json()).error); }
-  if (!answer.ok) return again();
-  const { ticket } = await answer.json();
-  const url = new URL("/ws/agents", location.href);
-  url.protocol = url.protocol.replace("http", "ws");
-  url.searchParams.set("ticket", ticket);
-  socket = new WebSocket(url, "agent-hub.v1");
-  socket.onopen = () => {
-    attempts = 0;
-    state("connected");
-    send(sessionId ? { type: "attach_session", sessionId, after: epoch + "." + last } : { type: "create_session" });
-  };
-  socket.onmessage = (frame) => receive(JSON.parse(frame.data));
-  socket.onclose = (event) => {
-    busy();
-    // These say that coming back would change nothing.
-    if ([4000, 4001, 4003, 4006].includes(event.code)) { final = true; return state(event.reason || "refused"); }
+    if (!token) await mint();
+    // A ticket is good once and for seconds, so that the token itself stands in no address.
+    const { ticket } = await call("/auth/ticket", { method: "POST" });
+    if (!session) await choose();
+    open(ticket);
+  } catch (error) {
+    if (error.status === 401 && minted) { token = undefined; return again(); }
+    if (error.status >= 400 && error.status < 500 && error.status !== 429) return state("closed", error.status === 404 ? "paste a token" : error.message);
     again();
+  }
+}
+
+function open(ticket) {
+  const url = new URL("/ws/agents?ticket=" + ticket, location.href.replace("http", "ws"));
+  const mine = (socket = new WebSocket(url, "agent-hub.v1"));
+  mine.onmessage = (frame) => mine === socket && receive(JSON.parse(frame.data));
+  mine.onclose = ({ code, reason }) => {
+    if (mine !== socket) return;
+    if (FINAL.includes(code)) state("closed", reason); else again();
   };
 }
 
 function again() {
-  if (final) return;
-  const wait = Math.random() * Math.min(500 * 2 ** attempts++, 15000);
-  state("reconnecting …");
-  setTimeout(connect, wait);
+  clearInterval(heartbeat);
+  if (socket) { const old = socket; socket = undefined; old.close(); }
+  const wait = reconnectAfter ?? Math.random() * Math.min(500 * 2 ** attempts++, 30_000);
+  reconnectAfter = undefined;
+  clearTimeout(timer);
+  timer = setTimeout(connect, wait);
+  state("connecting", navigator.onLine ? "" : "offline");
 }
 
-function send(message) { socket.send(JSON.stringify(message)); }
+// A browser shows no pings, so a dead connection is noticed by its silence.
+function watch(every) {
+  clearInterval(heartbeat);
+  heartbeat = setInterval(() => { if (Date.now() - heard > 2 * every) again(); else send({ type: "ping" }); }, every);
+}
+
+const send = (command) => socket?.readyState === WebSocket.OPEN && socket.send(JSON.stringify(command));
+const attach = () => send({ type: "attach_session", sessionId: session, ...(epoch && { after: `${epoch}.${last}` }) });
+
+// What the hub says
 
 function receive(message) {
-  if (message.seq === undefined) return about(message);
-  if (message.seq <= last) return;
-  if (message.seq !== last + 1) return send({ type: "attach_session", sessionId, after: epoch + "." + last });
+  heard = Date.now();
+  if (message.data === undefined) return about(message);
+  if (message.sessionId !== session || message.seq <= last) return;
+  if (message.seq !== last + 1) return attach();
   last = message.seq;
-  happened(message);
-  busy();
+  note(message);
+  unsent.delete(message.taskId);
+  if (message.type === "session_updated" || message.type === "session_created") { named = Boolean(message.data.name); list(); }
+  conversation.apply(message);
 }
 
 function about(message) {
-  if (message.type === "error") say("note", "error: " + message.message);
-  if (message.type === "session_attached") {
-    ({ sessionId, epoch } = message);
-    if (!message.recovered && message.snapshot) restore(message);
-    else last = message.from - 1;
-    busy();
+  if (message.type !== "pong") note(message);
+  switch (message.type) {
+    case "welcome":
+      attempts = 0;
+      $("who").textContent = "You are " + message.user;
+      watch(message.heartbeatMs);
+      return attach();
+    case "session_attached":
+      if (message.sessionId !== session) return;
+      epoch = message.epoch;
+      if (message.snapshot) { conversation.restore(message.snapshot); named = Boolean(message.snapshot.session.name); }
+      last = message.from - 1;
+      return state("replaying");
+    case "caught_up":
+      if (message.sessionId !== session) return;
+      for (const [taskId, prompt] of unsent) submit(taskId, prompt);
+      return state("live");
+    case "auth_expiring":
+      return minted && mint().then(() => send({ type: "refresh_token", token }));
+    case "going_away":
+      return void (reconnectAfter = message.reconnectAfterMs);
+    case "error":
+      if (unsent.delete(message.id)) conversation.forget(message.id);
+      conversation.note(message.message, "bad");
+      return changed();
   }
 }
 
-function restore({ head, snapshot }) {
+// Sessions
+
+async function list() {
+  const { sessions } = await call("/api/v1/agents/sessions?limit=100").catch(() => ({ sessions: [] }));
+  $("sessions").replaceChildren(...sessions.map((one) => {
+    const button = document.createElement("button"), name = document.createElement("span"), small = document.createElement("small");
+    name.textContent = one.name || "New session";
+    small.textContent = new Date(one.createdAt).toLocaleString([], { dateStyle: "medium", timeStyle: "short" }) + (one.status === "ended" ? " · ended" : "");
+    button.append(name, small);
+    button.setAttribute("aria-current", one.id === session);
+    button.onclick = () => { location.hash = one.id; menu(false); };
+    const item = document.createElement("li");
+    item.append(button);
+    return item;
+  }));
+  return sessions;
+}
+
+// The session of the address, the newest one, or a new one.
+async function choose() {
+  const sessions = await list();
+  const wanted = location.hash.slice(1) || sessions.find((one) => one.status === "active")?.id;
+  show(wanted || await create());
+}
+
+async function create() {
+  return (await call("/api/v1/agents/sessions", { method: "POST", body: JSON.stringify({ sessionId: uuid() }) })).id;
+}
+
+function show(id) {
+  if (id === session) return;
+  if (session) send({ type: "detach_session", sessionId: session });
+  [session, epoch, last] = [id, undefined, 0];
+  unsent.clear();
   $("log").replaceChildren();
-  bubbles.clear();
-  for (const m of snapshot.messages) {
-    const line = say(m.role, m.text);
-    if (m.role === "assistant") bubbles.set(m.messageId, line);
-  }
-  const open = snapshot.tasks.filter((t) => !t.completedAt);
-  task = open.length ? open[0].taskId : undefined;
-  last = head;
+  conversation.restore({ messages: [], tasks: [], pendingInputs: [] });
+  history.replaceState(null, "", "#" + id);
+  list();
+  attach();
 }
 
-function happened(message) {
-  const { type, taskId, data } = message;
-  switch (type) {
-    case "session_created": sessionId = message.sessionId; epoch = data.epoch; break;
-    case "session_ended": say("note", "the session ended: " + data.reason); sessionId = undefined; break;
-    case "task_queued": if (data.prompt) say("user", data.prompt); task ??= taskId; break;
-    case "task_started": task = taskId; break;
-    case "token": bubble(data.messageId).textContent += data.token; break;
-    case "message": if (data.role === "assistant") bubble(data.messageId).textContent = data.text; break;
-    case "tool_call": say("note", data.tool + " " + JSON.stringify(data.arguments)); break;
-    case "input_requested": say("note", "waits for input: " + (data.prompt || data.kind)); break;
-    case "task_recovering": say("note", "starting again"); break;
-    case "task_completed": done(taskId); break;
-    case "task_failed": say("note", "failed: " + data.message); done(taskId); break;
-    case "task_cancelled": say("note", "cancelled"); done(taskId); break;
-    case "task_timeout": say("note", "timed out"); done(taskId); break;
-  }
+// What we say
+
+function submit(taskId, prompt) {
+  unsent.set(taskId, prompt);
+  conversation.expect(taskId, prompt);
+  send({ id: taskId, type: "submit_task", sessionId: session, taskId, prompt });
 }
 
-function done(taskId) { if (task === taskId) task = undefined; }
+// `act` is called with the text when there is one, and the field is emptied.
+function onSubmit(form, field, act, needed = true) {
+  $(form).addEventListener("submit", (event) => {
+    event.preventDefault();
+    const text = $(field).value.trim();
+    if (needed && !text) return;
+    $(field).value = "";
+    act(text);
+  });
+}
 
-$("enter").addEventListener("submit", async (event) => {
-  event.preventDefault();
-  try {
-    token = $("token").value.trim() || await developmentToken();
-    final = false;
-    await connect();
-  } catch (error) { state(error.message); }
+onSubmit("ask", "prompt", (prompt) => {
+  submit(uuid(), prompt);
+  if (!named) call("/api/v1/agents/sessions/" + session, { method: "PATCH", body: JSON.stringify({ name: prompt.slice(0, 60) }) }).catch(() => {});
+  named = true;
 });
-$("ask").addEventListener("submit", (event) => {
-  event.preventDefault();
-  const prompt = $("prompt").value.trim();
-  if (!prompt) return;
-  send({ type: "submit_task", prompt, taskId: crypto.randomUUID() });
-  $("prompt").value = "";
+onSubmit("steer", "direction", (input) => send({ type: "steer_task", taskId: conversation.current, input, when: "now", steerId: uuid() }));
+onSubmit("answer", "reply", (text) => respond("accept", text), false);
+onSubmit("identity", "token", (text) => {
+  [token, minted, session] = [text, false, undefined];
+  sessionStorage.setItem(TOKEN_PLACE, token);
+  again();
 });
-$("prompt").addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && !event.shiftKey) { event.preventDefault(); $("ask").requestSubmit(); }
-});
-$("cancel").addEventListener("click", () => { if (task) send({ type: "cancel_task", taskId: task }); });
+$("reject").onclick = () => respond("reject");
+$("stop").onclick = () => send({ type: "cancel_task", taskId: conversation.current });
+$("prompt").onkeydown = (event) => {
+  if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); $("ask").requestSubmit(); }
+};
+$("create").onclick = () => create().then((id) => { show(id); menu(false); $("prompt").focus(); }, (error) => conversation.note(error.message, "bad"));
+onhashchange = () => location.hash.length > 1 && show(location.hash.slice(1));
+onoffline = () => again();
+ononline = () => { attempts = 0; connect(); };
+
+function respond(outcome, text) {
+  const { taskId, requestId, kind, schema } = conversation.question;
+  let payload = text || undefined;
+  if (payload && schema && schema.type !== "string") try { payload = JSON.parse(payload); } catch { /* the hub says what is wrong with it */ }
+  send({ type: "respond_input", taskId, requestId, outcome, ...(outcome === "accept" && kind === "input" && { payload: payload ?? "" }) });
+}
+
+// What is around it
+
+function changed() {
+  const live = $("state").dataset.state === "live", { current, running, question } = conversation;
+  $("prompt").disabled = $("send").disabled = !session || conversation.ended || $("state").dataset.state === "closed";
+  $("stop").disabled = !live || !current;
+  $("steer").hidden = !running || Boolean(question);
+  $("answer").hidden = !question;
+  if (question) $("question").textContent = question.prompt || "The agent waits for you";
+  $("reply").hidden = question?.kind === "approval";
+  $("cursor").textContent = epoch ? `${epoch}.${last}` : "";
+}
+
+function note({ type, seq, data, sessionId, at, taskId, snapshot, ...rest }) {
+  const line = document.createElement("li"), number = document.createElement("b"), name = document.createElement("strong");
+  number.textContent = data ? seq : "·";
+  name.textContent = type + " ";
+  line.append(number, name, JSON.stringify(data ?? (snapshot ? { ...rest, snapshot: "…" } : rest)).slice(0, 300));
+  const end = $("log").scrollHeight - $("log").scrollTop - $("log").clientHeight < 60;
+  $("log").append(line);
+  if ($("log").childElementCount > SHOWN_EVENTS) $("log").firstElementChild.remove();
+  if (end) $("log").scrollTop = $("log").scrollHeight;
+  $("cursor").textContent = `${epoch ?? ""}.${last}`;
+}
+
+function menu(open) { $("sidebar").classList.toggle("open", open); $("menu").setAttribute("aria-expanded", open); }
+function events(open) { $("events").hidden = !open; $("toggle").setAttribute("aria-expanded", open); }
+$("menu").onclick = () => menu(!$("sidebar").classList.contains("open"));
+$("toggle").onclick = () => events($("events").hidden);
+onkeydown = (event) => { if (event.key === "Escape") menu(false); };
+events(innerWidth > 1200);
+connect();
