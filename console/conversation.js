@@ -29,7 +29,7 @@ export class Conversation {
       if (partial) this.#messages.get(partial.messageId)?.classList.add("open");
     }
     for (const question of pendingInputs) this.#questions.set(question.requestId, question);
-    if (!messages.length && session) this.note("Nothing said yet.", "empty");
+    if (!messages.length && session) this.note("Nothing said yet. Ask something; it comes back token by token, in every tab.", "empty");
     this.#changed();
   }
 
