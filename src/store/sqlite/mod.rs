@@ -7,11 +7,13 @@
 //! |---|---|
 //! | `schema.rs` | tables, connections, which incarnation of the store this is |
 //! | `writer.rs`, `group.rs` | the writing thread; what one commit does |
+//! | `bundle.rs` | what a row of the log is made of |
 //! | `index.rs` | which rows hold a session's events |
 //! | `reader.rs` | questions and their answers |
 //! | `checkpoint.rs` | the checkpointing thread |
 //! | `sidecar.rs` | the lock and the mark beside the database |
 
+mod bundle;
 mod checkpoint;
 mod error;
 mod group;
@@ -171,7 +173,8 @@ impl SqliteStore {
         let mark = Mark { identity: now.identity, generation: now.generation, next_row: now.next_row };
         let mark = MarkFile::create(&path, mark).map_err(|error| failed(&config.path, &error))?;
         let watermark = schema::get_meta(&db, "watermark").map_err(sqlite)?.unwrap_or(0);
-        let index = Index::load(&db, watermark).map_err(sqlite)?;
+        let damaged = |error: StoreError| OpenError::Failed { path: path.display().to_string(), reason: error.to_string() };
+        let index = Index::load(&db, watermark).map_err(damaged)?;
         schema::set_synchronous(&db, config.synchronous).map_err(sqlite)?;
         let shared = Arc::new(Shared {
             generation: now.generation,
