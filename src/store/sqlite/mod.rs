@@ -71,7 +71,7 @@ pub struct SqliteConfig {
     /// Names this boot of the machine; `None` asks the kernel. For tests.
     pub boot_id: Option<String>,
     /// Called after each commit, on the writing thread: must be quick and must not call the store.
-    pub on_commit: Option<Arc<dyn Fn(&Commit) + Send + Sync>>,
+    pub on_commit: Option<CommitHook>,
 }
 
 impl SqliteConfig {
@@ -117,6 +117,9 @@ impl Synchronous {
     }
 }
 
+/// Hears of each commit.
+pub type CommitHook = Arc<dyn Fn(&Commit) + Send + Sync>;
+
 /// One commit, for metrics.
 #[derive(Clone, Copy, Debug)]
 pub struct Commit {
@@ -156,7 +159,10 @@ struct Shared {
 }
 
 impl SqliteStore {
-    /// Opens or makes the database, and starts the threads and, if called in a runtime, a task. Blocks: a store with many rows since the last clean stop takes a moment.
+    /// Opens or makes the database, and starts the threads. Blocks: a store with many rows since the last clean stop takes a moment.
+    ///
+    /// Called in a runtime it also starts a task there, which gives the answers of large commits; that runtime must then be running as long
+    /// as the store is used.
     ///
     /// # Errors
     /// [`OpenError::Locked`] when another process has it, [`OpenError::TooNew`] when a newer version wrote it.
