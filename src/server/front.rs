@@ -97,7 +97,7 @@ pub fn edge_parts(app: &Arc<App>, stop: CancellationToken) -> EdgeParts {
             body_timeout: server.body_timeout,
             sockets_per_user: server.connections_per_user,
             sockets_per_address: server.connections_per_address,
-            ..EdgeSettings::default()
+            sse_keep_alive: server.sse_keep_alive,
         },
         metrics: Some(Arc::new(move || metrics.render())),
         socket: SocketSettings {
@@ -122,9 +122,9 @@ pub fn front_settings(app: &App) -> FrontSettings {
         // A tenth more, of which each only gets to hear that there is no room.
         reserve: (server.max_connections / 10).clamp(16, 1024),
         header_timeout: server.header_timeout,
+        idle_timeout: server.idle_timeout,
         stall_timeout: server.stall_timeout,
         send_buffer: server.send_buffer,
-        ..FrontSettings::default()
     }
 }
 

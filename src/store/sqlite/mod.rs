@@ -19,6 +19,8 @@ mod index;
 mod reader;
 mod schema;
 mod sidecar;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::{
@@ -31,7 +33,7 @@ use std::{
 
 use agent_hub_protocol::{Seq, SessionId, Timestamp};
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::{FutureExt, future::BoxFuture};
 
 use self::{
     checkpoint::Checkpointer,
@@ -43,8 +45,8 @@ use self::{
 use super::{
     Append, AppendError, OpenError, Page, SessionFilter, SessionRecord, Space, Store, StoreError, StoredEvent, StoredSession, Write,
     host::{self, lock_file},
-    inbox::{Bound, Inbox},
-    jobs::{CALL_BYTES, Erasure, Job, append_bytes, written_bytes},
+    inbox::{Bound, Inbox, lock},
+    jobs::{CALL_BYTES, Erasure, Herald, Job, append_bytes, written_bytes},
 };
 
 /// What the writer's inbox owns. Full: the futures of further calls keep their jobs and wait their turn.
@@ -134,6 +136,8 @@ pub struct SqliteStore {
     shared: Arc<Shared>,
     /// Joined on drop. The writer itself joins the other threads when it ends.
     writer: Option<JoinHandle<()>>,
+    /// The task that gives the writer's answers; ends with the writer, awaited by `close`.
+    herald: Mutex<Option<tokio::task::JoinHandle<()>>>,
 }
 
 /// What the threads of one store have in common.
@@ -150,7 +154,7 @@ struct Shared {
 }
 
 impl SqliteStore {
-    /// Opens or makes the database, and starts the threads. Blocks: a store with many rows since the last clean stop takes a moment.
+    /// Opens or makes the database, and starts the threads and, if called in a runtime, a task. Blocks: a store with many rows since the last clean stop takes a moment.
     ///
     /// # Errors
     /// [`OpenError::Locked`] when another process has it, [`OpenError::TooNew`] when a newer version wrote it.
@@ -177,7 +181,8 @@ impl SqliteStore {
             commits: AtomicU64::new(0),
             config,
         });
-        let writer = Writer::new(shared.clone(), &db, mark, now.next_row).map_err(sqlite)?;
+        let (herald, heralding) = Herald::start();
+        let writer = Writer::new(shared.clone(), &db, mark, herald, now.next_row).map_err(sqlite)?;
         let checkpointer = schema::open_checkpointer(&path).map_err(sqlite)?;
         // Ends by itself should the rest fail.
         let checkpointer = Checkpointer::start(shared.clone(), checkpointer).map_err(|error| failed(&path, &error))?;
@@ -187,7 +192,7 @@ impl SqliteStore {
             shared.reads.close();
             failed(&path, &error)
         })?;
-        Ok(Self { shared, writer: Some(writer) })
+        Ok(Self { shared, writer: Some(writer), herald: Mutex::new(heralding) })
     }
 
     fn ask<T: Send + 'static>(
@@ -297,7 +302,16 @@ impl Store for SqliteStore {
         let closed = self.shared.writes.call(CALL_BYTES, Job::Close);
         // What was handed over before is still carried out; whatever comes after is told that the store is closed.
         self.shared.writes.close();
-        closed
+        let herald = lock(&self.herald).take();
+        async move {
+            let closed = closed.await;
+            if let Some(herald) = herald {
+                // An error means that the runtime is shutting down, which ended it as well.
+                let _ = herald.await;
+            }
+            closed
+        }
+        .boxed()
     }
 
     fn kind(&self) -> &'static str {

@@ -22,7 +22,7 @@ use super::{
 use crate::store::{
     AppendError, StoreError,
     inbox::{Bound, Reply, Taken, lock},
-    jobs::{Answer, Job},
+    jobs::{Answer, Herald, Job},
 };
 
 /// One commit: large enough that its fixed cost vanishes, small enough that the first in it does not wait long.
@@ -30,13 +30,13 @@ const GROUP: Bound = Bound { jobs: 1_024, bytes: 4 * 1024 * 1024 };
 
 /// The places of rows are written down after this many: rare enough to cost little (one page per session and time), often enough
 /// that memory (16 bytes a row and more) and the scan at opening stay small.
-const FLUSH_ROWS: usize = 128 * 1024;
+const FLUSH_ROWS: usize = if cfg!(test) { 300 } else { 128 * 1024 };
 
 /// As [`FLUSH_ROWS`], for large rows.
 const FLUSH_BYTES: usize = 512 * 1024 * 1024;
 
 /// Sessions whose rows are written down in one step: about a millisecond, which is what an append may find itself waiting for.
-const FLUSH_STEP: usize = 256;
+const FLUSH_STEP: usize = if cfg!(test) { 16 } else { 256 };
 
 /// After a chore failed, before it is tried again.
 const CHORE_PAUSE: Duration = Duration::from_secs(1);
@@ -45,6 +45,7 @@ const CHORE_PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Writer {
     shared: Arc<Shared>,
     mark: MarkFile,
+    herald: Herald,
     next_row: i64,
     next_session: i64,
     chores: Chores,
@@ -80,11 +81,11 @@ pub(super) struct Crew {
 impl Writer {
     /// # Errors
     /// When the database fails.
-    pub(super) fn new(shared: Arc<Shared>, db: &Connection, mark: MarkFile, next_row: i64) -> rusqlite::Result<Self> {
+    pub(super) fn new(shared: Arc<Shared>, db: &Connection, mark: MarkFile, herald: Herald, next_row: i64) -> rusqlite::Result<Self> {
         // The number of an erased session is free only once its rows are gone.
         let last = "SELECT max((SELECT coalesce(max(num), 0) FROM sessions), (SELECT coalesce(max(session), 0) FROM garbage))";
         let next_session = db.query_row(last, [], |row| row.get::<_, i64>(0))? + 1;
-        Ok(Self { shared, mark, next_row, next_session, chores: Chores { garbage: true, ..Chores::default() } })
+        Ok(Self { shared, mark, herald, next_row, next_session, chores: Chores { garbage: true, ..Chores::default() } })
     }
 
     /// Works until the inbox closes or a job says so, then closes everything.
@@ -173,9 +174,7 @@ impl Writer {
                 }
             }
         }
-        for (answer, result) in answers {
-            answer.give(result);
-        }
+        self.herald.give(answers);
         closing
     }
 
