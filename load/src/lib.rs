@@ -1,1 +1,3 @@
-//! x
+//! What the load, soak and benchmark programs of agent-hub share.
+
+pub mod vendor;
