@@ -1,10 +1,16 @@
 //! agent-hub: a WebSocket-first realtime hub for AI agents.
+//!
+//! Read in this order: [`runtime`] (what happens), [`store`] and [`provider`] (where it lives, who answers), [`transport`] and
+//! [`api`] (the ways in), [`config`], [`server`] (how it is put together).
 
+pub mod api;
 pub mod app;
 pub mod auth;
+pub mod cli;
 pub mod config;
 pub mod provider;
 pub mod runtime;
+pub mod server;
 pub mod store;
 pub mod telemetry;
 pub mod transport;

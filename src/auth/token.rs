@@ -255,5 +255,4 @@ fn scopes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::
 }
 
 #[cfg(test)]
-#[path = "token_tests.rs"]
 mod tests;

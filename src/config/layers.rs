@@ -83,8 +83,10 @@ impl Given {
         }
     }
 
+    /// For a mistake. What stands before an `@` in a URL is a password as often as not.
     pub(crate) fn shown(&self) -> String {
         match &self.raw {
+            Raw::One(text) if text.contains("://") && text.contains('@') => "a URL with user or password".to_owned(),
             Raw::One(text) => quoted(text),
             Raw::Many(texts) => format!("[{}]", texts.iter().map(|t| quoted(t)).collect::<Vec<_>>().join(", ")),
         }

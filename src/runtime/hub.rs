@@ -73,6 +73,13 @@ pub(crate) struct Shared {
     pub(crate) actors: TaskTracker,
 }
 
+impl Shared {
+    /// Has a sleeping session woken at about this time.
+    pub(crate) fn ring_at(&self, at: Timestamp, session: SessionId) {
+        self.alarms.lock().unwrap_or_else(PoisonError::into_inner).push((at, session));
+    }
+}
+
 /// A page of a listing.
 #[derive(Clone, Debug)]
 pub struct SessionPage {
@@ -261,6 +268,11 @@ impl Hub {
     /// Tasks that wait for their turn.
     pub fn queued_tasks(&self) -> usize {
         self.shared.queued.load(Ordering::Relaxed)
+    }
+
+    /// Tasks that run.
+    pub fn running_tasks(&self) -> usize {
+        self.shared.scheduler.running()
     }
 
     /// Whether the hub has begun to stop: it takes no new tasks.

@@ -83,10 +83,10 @@ impl State {
 
     fn read(&self, id: SessionId, after: Seq, page: Page) -> Vec<StoredEvent> {
         let Some(session) = self.sessions.get(&id) else { return Vec::new() };
-        let start = usize::try_from(after).unwrap_or(usize::MAX).min(session.events.len());
         let mut filling = Filling::new(page);
-        for (seq, text) in (after.saturating_add(1)..).zip(&session.events[start..]) {
-            if !filling.push(seq, text.clone()) {
+        let before = usize::try_from(after).unwrap_or(usize::MAX);
+        for (place, text) in session.events.iter().enumerate().skip(before) {
+            if !filling.push(place as Seq + 1, text.clone()) {
                 break;
             }
         }

@@ -14,10 +14,13 @@ use serde::{Deserialize, Serialize};
 
 mod codec;
 mod entries;
+mod host;
 mod inbox;
+mod jobs;
 #[cfg(test)]
 mod suite;
 
+pub mod file;
 pub mod memory;
 pub mod sqlite;
 

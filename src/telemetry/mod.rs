@@ -1,5 +1,9 @@
 //! What the hub tells its operator: logs, traces, measurements.
 
-pub mod metrics;
+mod logs;
+mod metrics;
+#[cfg(feature = "otlp")]
+mod traces;
 
+pub use logs::{Telemetry, TelemetryError};
 pub use metrics::MetricsHandle;

@@ -1,6 +1,10 @@
-//! Everything that needs more than one part of the hub.
+//! The hub as its users meet it: real sockets, real files, real processes.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on says so")]
 
-// Failing loudly is what a test is for.
-#![allow(clippy::unwrap_used, clippy::panic)]
-
+mod cli;
+mod config;
+mod dependencies;
+mod http;
+mod layers;
 mod provider;
+mod support;

@@ -121,7 +121,7 @@ enum Ending {
 struct Owed {
     answers: Vec<(Reply<Done>, Result<Done, Refusal>)>,
     todos: Vec<(tokio::sync::oneshot::Sender<Todo>, Work)>,
-    looks: Vec<Box<Envelope>>,
+    looks: Vec<Envelope>,
     start: Option<TaskId>,
 }
 
@@ -252,7 +252,7 @@ impl Actor {
                 Ok(Answer::WhenEnded) => self.deferred.push((Until::Ended, reply)),
                 Err(refusal) => owed.answers.push((reply, Err(refusal))),
             },
-            look => owed.looks.push(Box::new(look)),
+            look => owed.looks.push(look),
         }
     }
 
@@ -442,7 +442,7 @@ impl Actor {
         self.finish_deferred().await?;
         let mut first_socket = false;
         for look in owed.looks {
-            first_socket |= self.look(*look).await;
+            first_socket |= self.look(look).await;
         }
         if first_socket {
             let mut out = Outbox { record: true, ..Outbox::at(Timestamp::now()) };
@@ -659,6 +659,8 @@ impl Actor {
 
     async fn refuse_all(&mut self, error: &AppendError) {
         tracing::warn!(session = %self.id, %error, "the session could not be read");
+        // Tried again later, because a task of it may be waiting to be recovered.
+        self.shared.ring_at(Timestamp::now().plus(*RETRY.end()), self.id);
         let refusal = Refusal::overloaded("The store does not answer");
         for envelope in self.waiting.drain(..) {
             envelope.ask.refuse(refusal.clone());
@@ -702,7 +704,7 @@ impl Actor {
     async fn leave_checkpoint(&mut self) {
         let Some(state) = &self.state else { return };
         if let Some(due) = state.next_due(&self.shared.settings) {
-            self.shared.alarms.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((due, self.id));
+            self.shared.ring_at(due, self.id);
         }
         if state.active.is_some() || state.head < self.loaded_at + CHECKPOINT_AFTER {
             return;

@@ -9,7 +9,8 @@ use std::{
 
 use rusqlite::Connection;
 
-use super::{Shared, group::Job};
+use super::Shared;
+use crate::store::jobs::Job;
 
 /// Between two looks. Short enough that a burst's log stays in the tens of megabytes, long enough that pages written often move once.
 const TICK: Duration = Duration::from_millis(250);

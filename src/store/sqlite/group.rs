@@ -14,7 +14,8 @@ use super::{
 use crate::store::{
     Append, AppendError, SessionRecord, Space, StoreError, Write,
     codec::{Place, add_to_counter, decode_value, encode_events, encode_record, encode_value},
-    inbox::{Reply, lock},
+    inbox::lock,
+    jobs::Erasure,
     memory::check_head,
 };
 
@@ -23,28 +24,6 @@ const ROW_BYTES: usize = 256 * 1024;
 
 /// As [`ROW_BYTES`], for many small events.
 const ROW_EVENTS: usize = 1_024;
-
-/// What the writing thread is asked to do.
-#[derive(Debug)]
-pub(super) enum Job {
-    Append(Append, Reply<(), AppendError>),
-    Write(Vec<Write>, Reply<()>),
-    Erase(Erasure, Reply<()>),
-    Probe(Reply<()>),
-    /// Takes expired entries away. Nobody waits for it.
-    Sweep,
-    /// The last job: closes the store.
-    Close(Reply<()>),
-}
-
-/// A session to take out.
-#[derive(Debug)]
-pub(super) struct Erasure {
-    pub(super) id: SessionId,
-    pub(super) owner: String,
-    pub(super) forget: Vec<(Space, String)>,
-    pub(super) taken_until: Timestamp,
-}
 
 /// Why a job was not done.
 #[derive(Debug)]

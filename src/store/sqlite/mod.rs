@@ -19,6 +19,8 @@ mod index;
 mod reader;
 mod schema;
 mod sidecar;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::{
@@ -31,12 +33,10 @@ use std::{
 
 use agent_hub_protocol::{Seq, SessionId, Timestamp};
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::{FutureExt, future::BoxFuture};
 
-pub(super) use self::sidecar::lock_file;
 use self::{
     checkpoint::Checkpointer,
-    group::{Erasure, Job},
     index::Index,
     reader::{ReadJob, Reader},
     sidecar::{Mark, MarkFile, beside},
@@ -44,7 +44,9 @@ use self::{
 };
 use super::{
     Append, AppendError, OpenError, Page, SessionFilter, SessionRecord, Space, Store, StoreError, StoredEvent, StoredSession, Write,
-    inbox::{Bound, Inbox},
+    host::{self, lock_file},
+    inbox::{Bound, Inbox, lock},
+    jobs::{CALL_BYTES, Erasure, Herald, Job, append_bytes, written_bytes},
 };
 
 /// What the writer's inbox owns. Full: the futures of further calls keep their jobs and wait their turn.
@@ -52,9 +54,6 @@ const WRITES_BOUND: Bound = Bound { jobs: 4_096, bytes: 32 * 1024 * 1024 };
 
 /// What the readers' inbox owns. Full: as above. Questions carry no bytes.
 const READS_BOUND: Bound = Bound { jobs: 1_024, bytes: usize::MAX };
-
-/// What a call costs beside its payload, so that many empty ones are bounded too.
-const CALL_BYTES: usize = 256;
 
 /// How to open a [`SqliteStore`].
 #[derive(Clone)]
@@ -82,8 +81,7 @@ impl SqliteConfig {
 
     /// Names this boot of the machine; `None` where that cannot be told.
     fn boot_id(&self) -> Option<String> {
-        let read = || std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().map(|id| id.trim().to_owned());
-        self.boot_id.clone().or_else(read)
+        self.boot_id.clone().or_else(host::boot_id)
     }
 }
 
@@ -138,6 +136,8 @@ pub struct SqliteStore {
     shared: Arc<Shared>,
     /// Joined on drop. The writer itself joins the other threads when it ends.
     writer: Option<JoinHandle<()>>,
+    /// The task that gives the writer's answers; ends with the writer, awaited by `close`.
+    herald: Mutex<Option<tokio::task::JoinHandle<()>>>,
 }
 
 /// What the threads of one store have in common.
@@ -154,7 +154,7 @@ struct Shared {
 }
 
 impl SqliteStore {
-    /// Opens or makes the database, and starts the threads. Blocks: a store with many rows since the last clean stop takes a moment.
+    /// Opens or makes the database, and starts the threads and, if called in a runtime, a task. Blocks: a store with many rows since the last clean stop takes a moment.
     ///
     /// # Errors
     /// [`OpenError::Locked`] when another process has it, [`OpenError::TooNew`] when a newer version wrote it.
@@ -181,7 +181,8 @@ impl SqliteStore {
             commits: AtomicU64::new(0),
             config,
         });
-        let writer = Writer::new(shared.clone(), &db, mark, now.next_row).map_err(sqlite)?;
+        let (herald, heralding) = Herald::start();
+        let writer = Writer::new(shared.clone(), &db, mark, herald, now.next_row).map_err(sqlite)?;
         let checkpointer = schema::open_checkpointer(&path).map_err(sqlite)?;
         // Ends by itself should the rest fail.
         let checkpointer = Checkpointer::start(shared.clone(), checkpointer).map_err(|error| failed(&path, &error))?;
@@ -191,7 +192,7 @@ impl SqliteStore {
             shared.reads.close();
             failed(&path, &error)
         })?;
-        Ok(Self { shared, writer: Some(writer) })
+        Ok(Self { shared, writer: Some(writer), herald: Mutex::new(heralding) })
     }
 
     fn ask<T: Send + 'static>(
@@ -255,8 +256,7 @@ fn failed(path: &Path, error: &io::Error) -> OpenError {
 
 impl Store for SqliteStore {
     fn append(&self, append: Append) -> BoxFuture<'static, Result<(), AppendError>> {
-        let bytes = append.events.iter().map(Bytes::len).sum::<usize>() + written_bytes(&append.writes);
-        self.shared.writes.call(CALL_BYTES + bytes, |reply| Job::Append(append, reply))
+        self.shared.writes.call(append_bytes(&append), |reply| Job::Append(append, reply))
     }
 
     fn open_session(&self, id: SessionId) -> BoxFuture<'static, Result<Option<StoredSession>, StoreError>> {
@@ -280,7 +280,7 @@ impl Store for SqliteStore {
     }
 
     fn write(&self, writes: Vec<Write>) -> BoxFuture<'static, Result<(), StoreError>> {
-        self.shared.writes.call(CALL_BYTES + written_bytes(&writes), |reply| Job::Write(writes, reply))
+        self.shared.writes.call(written_bytes(&writes), |reply| Job::Write(writes, reply))
     }
 
     fn erase(
@@ -302,18 +302,19 @@ impl Store for SqliteStore {
         let closed = self.shared.writes.call(CALL_BYTES, Job::Close);
         // What was handed over before is still carried out; whatever comes after is told that the store is closed.
         self.shared.writes.close();
-        closed
+        let herald = lock(&self.herald).take();
+        async move {
+            let closed = closed.await;
+            if let Some(herald) = herald {
+                // An error means that the runtime is shutting down, which ended it as well.
+                let _ = herald.await;
+            }
+            closed
+        }
+        .boxed()
     }
 
     fn kind(&self) -> &'static str {
         "sqlite"
     }
-}
-
-fn written_bytes(writes: &[Write]) -> usize {
-    let one = |write: &Write| match write {
-        Write::Put { key, value, .. } => key.len() + value.len(),
-        Write::Add { key, .. } | Write::Delete { key, .. } => key.len(),
-    };
-    writes.iter().map(|write| CALL_BYTES + one(write)).sum()
 }

@@ -5,16 +5,13 @@
 //! or a damaged write-ahead log was cut off by recovery.
 
 use std::{
-    fs::{File, OpenOptions, TryLockError},
+    fs::{File, OpenOptions},
     io,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
-use crate::store::{
-    OpenError,
-    codec::{open_seal, seal},
-};
+use crate::store::codec::{open_seal, seal};
 
 const MARK_BYTES: usize = 4 + 16 + 4 + 8;
 
@@ -82,21 +79,6 @@ impl MarkFile {
         data[24..].copy_from_slice(&self.mark.next_row.to_le_bytes());
         seal(&mut data, MARK_KEY);
         self.file.write_all_at(&data, 0)
-    }
-}
-
-/// Keeps the database to one process (and one store in it) for as long as it lives, also while nothing happens.
-///
-/// # Errors
-/// [`OpenError::Locked`] when another one has it.
-pub(in crate::store) fn lock_file(path: &Path, shown: &Path) -> Result<File, OpenError> {
-    let shown = shown.display().to_string();
-    let failed = |error: io::Error| OpenError::Failed { path: path.display().to_string(), reason: error.to_string() };
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path: shown }),
-        Err(TryLockError::Error(error)) => Err(OpenError::Failed { path: shown, reason: error.to_string() }),
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     Shared,
     checkpoint::{Checkpointer, checkpoint},
     error::store_error,
-    group::{Failure, Heads, Job, Staged, Tables},
+    group::{Failure, Heads, Staged, Tables},
     index::{Extent, write_extents},
     schema,
     sidecar::MarkFile,
@@ -22,6 +22,7 @@ use super::{
 use crate::store::{
     AppendError, StoreError,
     inbox::{Bound, Reply, Taken, lock},
+    jobs::{Answer, Herald, Job},
 };
 
 /// One commit: large enough that its fixed cost vanishes, small enough that the first in it does not wait long.
@@ -29,13 +30,13 @@ const GROUP: Bound = Bound { jobs: 1_024, bytes: 4 * 1024 * 1024 };
 
 /// The places of rows are written down after this many: rare enough to cost little (one page per session and time), often enough
 /// that memory (16 bytes a row and more) and the scan at opening stay small.
-const FLUSH_ROWS: usize = 128 * 1024;
+const FLUSH_ROWS: usize = if cfg!(test) { 300 } else { 128 * 1024 };
 
 /// As [`FLUSH_ROWS`], for large rows.
 const FLUSH_BYTES: usize = 512 * 1024 * 1024;
 
 /// Sessions whose rows are written down in one step: about a millisecond, which is what an append may find itself waiting for.
-const FLUSH_STEP: usize = 256;
+const FLUSH_STEP: usize = if cfg!(test) { 16 } else { 256 };
 
 /// After a chore failed, before it is tried again.
 const CHORE_PAUSE: Duration = Duration::from_secs(1);
@@ -44,6 +45,7 @@ const CHORE_PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Writer {
     shared: Arc<Shared>,
     mark: MarkFile,
+    herald: Herald,
     next_row: i64,
     next_session: i64,
     chores: Chores,
@@ -76,54 +78,20 @@ pub(super) struct Crew {
     pub(super) lock: File,
 }
 
-/// Callers must not wait for a thread that is gone, whatever ended it.
-struct CloseOnExit(Arc<Shared>);
-
-impl Drop for CloseOnExit {
-    fn drop(&mut self) {
-        self.0.writes.close();
-        self.0.reads.close();
-        let mut left = Vec::new();
-        while self.0.writes.take(GROUP, None, &mut left) == Taken::Jobs {
-            left.clear();
-        }
-    }
-}
-
-/// Where the answer of a job of a group goes.
-enum Answer {
-    Append(Reply<(), AppendError>),
-    Plain(Reply<()>),
-    Nobody,
-}
-
-impl Answer {
-    fn give(self, result: Result<(), AppendError>) {
-        // Whoever gave up waiting does not want it.
-        match self {
-            Self::Append(reply) => drop(reply.send(result)),
-            Self::Plain(reply) => drop(reply.send(result.map_err(|error| match error {
-                AppendError::Store(error) => error,
-                other => StoreError::Failed(other.to_string()),
-            }))),
-            Self::Nobody => {}
-        }
-    }
-}
-
 impl Writer {
     /// # Errors
     /// When the database fails.
-    pub(super) fn new(shared: Arc<Shared>, db: &Connection, mark: MarkFile, next_row: i64) -> rusqlite::Result<Self> {
+    pub(super) fn new(shared: Arc<Shared>, db: &Connection, mark: MarkFile, herald: Herald, next_row: i64) -> rusqlite::Result<Self> {
         // The number of an erased session is free only once its rows are gone.
         let last = "SELECT max((SELECT coalesce(max(num), 0) FROM sessions), (SELECT coalesce(max(session), 0) FROM garbage))";
         let next_session = db.query_row(last, [], |row| row.get::<_, i64>(0))? + 1;
-        Ok(Self { shared, mark, next_row, next_session, chores: Chores { garbage: true, ..Chores::default() } })
+        Ok(Self { shared, mark, herald, next_row, next_session, chores: Chores { garbage: true, ..Chores::default() } })
     }
 
     /// Works until the inbox closes or a job says so, then closes everything.
     pub(super) fn run(mut self, db: Connection, crew: Crew) {
-        let on_exit = CloseOnExit(self.shared.clone());
+        let shared = self.shared.clone();
+        let on_exit = (shared.writes.close_on_exit(), shared.reads.close_on_exit());
         let closing = self.work(&db);
         let result = self.shut_down(db, crew);
         drop(on_exit);
@@ -182,7 +150,7 @@ impl Writer {
                     continue;
                 }
                 (job, Some(_)) => (job.answer(), Ok(())),
-                (job, None) => job.apply(tables),
+                (job, None) => apply(job, tables),
             };
             let result = match result {
                 Ok(()) => Ok(()),
@@ -206,9 +174,7 @@ impl Writer {
                 }
             }
         }
-        for (answer, result) in answers {
-            answer.give(result);
-        }
+        self.herald.give(answers);
         closing
     }
 
@@ -350,24 +316,14 @@ impl Writer {
     }
 }
 
-impl Job {
-    fn apply(self, tables: &mut Tables<'_>) -> (Answer, Result<(), Failure>) {
-        match self {
-            Self::Append(append, reply) => (Answer::Append(reply), tables.append(&append)),
-            Self::Write(writes, reply) => (Answer::Plain(reply), tables.guarded(|tables| tables.write(&writes))),
-            Self::Erase(erasure, reply) => (Answer::Plain(reply), tables.guarded(|tables| tables.erase(&erasure))),
-            Self::Probe(reply) => (Answer::Plain(reply), tables.probe()),
-            Self::Sweep => (Answer::Nobody, tables.sweep()),
-            Self::Close(reply) => (Answer::Plain(reply), Ok(())),
-        }
-    }
-
-    fn answer(self) -> Answer {
-        match self {
-            Self::Append(_, reply) => Answer::Append(reply),
-            Self::Write(_, reply) | Self::Erase(_, reply) | Self::Probe(reply) | Self::Close(reply) => Answer::Plain(reply),
-            Self::Sweep => Answer::Nobody,
-        }
+fn apply(job: Job, tables: &mut Tables<'_>) -> (Answer, Result<(), Failure>) {
+    match job {
+        Job::Append(append, reply) => (Answer::Append(reply), tables.append(&append)),
+        Job::Write(writes, reply) => (Answer::Plain(reply), tables.guarded(|tables| tables.write(&writes))),
+        Job::Erase(erasure, reply) => (Answer::Plain(reply), tables.guarded(|tables| tables.erase(&erasure))),
+        Job::Probe(reply) => (Answer::Plain(reply), tables.probe()),
+        Job::Sweep => (Answer::Nobody, tables.sweep()),
+        Job::Close(reply) => (Answer::Plain(reply), Ok(())),
     }
 }
 

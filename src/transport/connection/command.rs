@@ -41,7 +41,12 @@ pub(super) struct Completed {
 enum Outcome {
     Done(Result<Done, Refusal>),
     /// The number tells a newer attach of the same session from this one.
-    Attached { number: u64, made: Option<Result<Done, Refusal>>, result: Result<Box<Attached>, Refusal>, quiet: bool },
+    Attached {
+        number: u64,
+        made: Option<Result<Done, Refusal>>,
+        result: Result<Box<Attached>, Refusal>,
+        quiet: bool,
+    },
     Refreshed(Result<Principal, Refusal>),
 }
 
@@ -97,9 +102,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 let change = Change::Resume { task: resume.task_id, data: resume.data };
                 self.change_task(resume.session_id, resume.task_id, change, asked)
             }
-            ClientMessage::ToolResult(result) => {
-                self.change_task(result.session_id, result.task_id, Change::ToolResult(result), asked)
-            }
+            ClientMessage::ToolResult(result) => self.change_task(result.session_id, result.task_id, Change::ToolResult(result), asked),
             ClientMessage::RefreshToken(refresh) => {
                 self.refresh(refresh, asked);
                 Ok(())
@@ -177,12 +180,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn refresh(&mut self, refresh: RefreshToken, asked: &mut Asked) {
-        let (auth, hub, who, asked) = (self.auth.clone(), self.hub.clone(), self.who.clone(), asked.take());
+        let verified = match self.identify.verify(&refresh.token) {
+            None => Err(Refusal::new(ErrorCode::Unauthorized, "Invalid or expired token")),
+            Some(new) if new.user() != self.who.user() => Err(Refusal::new(ErrorCode::Forbidden, "The token is for another user")),
+            Some(new) => Ok(new),
+        };
+        let (hub, asked) = (self.hub.clone(), asked.take());
         self.wait(async move {
-            let result = match auth.authenticate(&refresh.token).await {
-                Err(_) => Err(Refusal::new(ErrorCode::Unauthorized, "Invalid or expired token")),
-                Ok(new) if new.user() != who.user() => Err(Refusal::new(ErrorCode::Forbidden, "The token is for another user")),
+            let result = match verified {
                 Ok(new) => hub.welcome(&new).await.map(|()| new),
+                Err(refusal) => Err(refusal),
             };
             Completed { asked, outcome: Outcome::Refreshed(result) }
         });

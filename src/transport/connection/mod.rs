@@ -43,12 +43,12 @@ use self::{
     frames::{error_frame, text},
 };
 use crate::{
-    auth::Authenticator,
     runtime::{
         Hub, Principal, Refusal,
         log::{LogEvent, ReadError, Reader, TailEnd},
         session::{After, Attach},
     },
+    transport::edge::Identify,
 };
 
 /// Commands of one connection that wait for their answer. More stay in the socket, which is how their sender learns to wait.
@@ -108,7 +108,7 @@ pub struct Parts {
     /// The runtime.
     pub hub: Hub,
     /// Checks refreshed tokens.
-    pub auth: Arc<Authenticator>,
+    pub identify: Arc<dyn Identify>,
     /// Who is connected.
     pub who: Principal,
     /// Names the connection in logs and in `welcome`.
@@ -148,7 +148,7 @@ pub async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(mut socket: WebSocketStre
 struct Connection<S> {
     socket: WebSocketStream<Metered<S>>,
     hub: Hub,
-    auth: Arc<Authenticator>,
+    identify: Arc<dyn Identify>,
     who: Principal,
     settings: Arc<SocketSettings>,
     current: Option<SessionId>,
@@ -196,7 +196,7 @@ enum Close {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn new(socket: WebSocketStream<Metered<S>>, parts: Parts) -> Self {
-        let Parts { hub, auth, who, connection_id, settings, drain, attach } = parts;
+        let Parts { hub, identify, who, connection_id, settings, drain, attach } = parts;
         let now = Instant::now();
         let batch = &drain.batches[connection_id as usize % drain.batches.len()];
         // Spread by the connection's number: the same for one socket however often it is asked, different for its neighbours.
@@ -227,7 +227,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             flood: 0,
             socket,
             hub,
-            auth,
+            identify,
             who,
             settings,
         };
@@ -380,6 +380,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let mut room = self.settings.window;
         let mut any = false;
         let mut at = 0;
+        // Each goes first in its turn, so that a busy session does not keep the others waiting.
+        if self.following.len() > 1 {
+            self.following.rotate_left(1);
+        }
         while at < self.following.len() && room > 0 {
             if let Some(first) = self.following[at].first.take() {
                 self.send(first, &mut room)?;

@@ -5,6 +5,8 @@
 
 mod change;
 mod fold;
+#[cfg(test)]
+mod tests;
 mod view;
 mod work;
 
@@ -311,19 +313,17 @@ impl Conversation {
         self.bytes = self.entries.iter().map(Entry::bytes).sum();
     }
 
-    /// Calls of the task's last turn that have no result.
+    /// Calls of the task that have no result, in the order they were made.
     pub(crate) fn open_calls(&self, task: TaskId) -> Vec<Call> {
-        let mut answered: Vec<&str> = Vec::new();
-        for entry in self.entries.iter().rev().filter(|e| e.task() == task) {
+        let mut open: Vec<&Call> = Vec::new();
+        for entry in self.entries.iter().filter(|e| e.task() == task) {
             match entry {
-                Entry::Result { call_id, .. } => answered.push(call_id),
-                Entry::Assistant { calls, .. } if !calls.is_empty() => {
-                    return calls.iter().filter(|call| !answered.contains(&call.id.as_str())).cloned().collect();
-                }
-                Entry::User { .. } | Entry::Assistant { .. } => {}
+                Entry::Assistant { calls, .. } => open.extend(calls),
+                Entry::Result { call_id, .. } => open.retain(|call| call.id != *call_id),
+                Entry::User { .. } => {}
             }
         }
-        Vec::new()
+        open.into_iter().cloned().collect()
     }
 
     /// The text of the task's last message.

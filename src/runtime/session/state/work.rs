@@ -19,6 +19,9 @@ use crate::{
     runtime::{settings::RuntimeSettings, task::Delta},
 };
 
+/// Nesting of a tool's arguments; JSON readers give up at 128.
+const MAX_DEPTH: usize = 64;
+
 /// How the last model call went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CallReport {
@@ -113,7 +116,8 @@ impl SessionState {
         }
         self.close_message(id, false, out);
         let call_id = self.fresh_id('c');
-        self.emit(out, Some(id), EventBody::ToolCall(ToolCall { call_id, tool: call.tool, arguments: call.arguments }));
+        let arguments = readable(call.arguments);
+        self.emit(out, Some(id), EventBody::ToolCall(ToolCall { call_id, tool: call.tool, arguments }));
     }
 
     /// A call starts.
@@ -424,7 +428,14 @@ impl SessionState {
                         tool: call.tool.clone(),
                         arguments: call.arguments.clone(),
                     };
-                    messages.push(ModelMessage::Assistant { text: text.clone(), tool_calls: calls.iter().map(call).collect() });
+                    let calls = calls.iter().map(call);
+                    // One turn of the agent is one message, also when it called something between two words.
+                    if let Some(ModelMessage::Assistant { text: said, tool_calls }) = messages.last_mut() {
+                        said.push_str(text);
+                        tool_calls.extend(calls);
+                    } else {
+                        messages.push(ModelMessage::Assistant { text: text.clone(), tool_calls: calls.collect() });
+                    }
                 }
                 Entry::Result { call_id, tool, content, is_error, .. } => messages.push(ModelMessage::ToolResult {
                     call_id: call_id.clone(),
@@ -442,6 +453,18 @@ impl SessionState {
         }
         messages
     }
+}
+
+/// A value as the log can give it back: what is nested so deeply that a reader would refuse it is kept as its text.
+fn readable(value: Value) -> Value {
+    fn depth(value: &Value) -> usize {
+        match value {
+            Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+            Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or(0),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
+        }
+    }
+    if depth(&value) > MAX_DEPTH { Value::String(value.to_string()) } else { value }
 }
 
 fn hub_resolution(request: &InputRequested, outcome: ResolvedOutcome) -> InputResolved {

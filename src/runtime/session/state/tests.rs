@@ -1,0 +1,507 @@
+//! Hard cases as plain tests, and every order of inputs as a property.
+
+use std::{collections::HashMap, time::Duration};
+
+use agent_hub_protocol::{
+    Epoch, ErrorCode, Event, EventBody, EventType, SessionId, TaskId, Timestamp,
+    client_message::{InputOutcome, OnBusy, RespondInput, SteerWhen},
+    snapshot::TaskStatus,
+};
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::{Answer, CallReport, Lookup, Outbox, SessionState, Work};
+use crate::{
+    provider::{CallEnd, ModelMessage, ModelToolCall, ProviderError, ProviderErrorKind},
+    runtime::{
+        Plan, Principal, RuntimeSettings,
+        admission::{NewSession, NewSteer, NewTask},
+        session::request::Change,
+        task::Delta,
+    },
+};
+
+/// A session with its log, driven by hand.
+struct Bench {
+    state: SessionState,
+    log: Vec<Event>,
+    settings: RuntimeSettings,
+    now: i64,
+    owner: Principal,
+}
+
+fn settings() -> RuntimeSettings {
+    RuntimeSettings { max_steps: 4, queued_per_session: Some(5), tasks_per_session: Some(30), ..RuntimeSettings::default() }
+}
+
+fn new_task(n: u128) -> NewTask {
+    NewTask {
+        id: TaskId::from_uuid(uuid::Builder::from_random_bytes(n.to_be_bytes()).into_uuid()),
+        id_chosen: true,
+        prompt: format!("prompt {n}"),
+        on_busy: OnBusy::Queue,
+        options: None,
+        timeout: Duration::from_secs(60),
+        context: None,
+        tools: None,
+    }
+}
+
+impl Bench {
+    fn new() -> Self {
+        let owner = Principal::verified("u".into(), Plan::Free, Vec::new(), None);
+        let new = NewSession {
+            id: SessionId::random(),
+            agent: "default".into(),
+            tools: vec!["web_search".into()],
+            model: None,
+            name: None,
+            tags: Vec::new(),
+            metadata: None,
+            by_socket: false,
+        };
+        let mut out = Outbox::at(Timestamp::from_millis(1_000_000));
+        let settings = settings();
+        let lookup = Lookup { settings: &settings, entry: None, quota: &|_| Ok(None) };
+        let (state, _) = SessionState::create(&owner, &new, 7, Epoch::derive(7, 0), &lookup, &mut out).expect("created");
+        Self { state, log: out.events, settings, now: 1_000_000, owner }
+    }
+
+    fn with<T>(&mut self, act: impl FnOnce(&mut SessionState, &RuntimeSettings, &mut Outbox) -> T) -> T {
+        self.now += 1;
+        let mut out = Outbox::at(Timestamp::from_millis(self.now));
+        let result = act(&mut self.state, &self.settings, &mut out);
+        self.log.extend(out.events);
+        result
+    }
+
+    fn ask(&mut self, change: Change) -> Result<Answer, ErrorCode> {
+        let who = self.owner.clone();
+        self.with(|state, settings, out| {
+            let lookup = Lookup { settings, entry: None, quota: &|_| Ok(None) };
+            state.change(&who, &change, &lookup, out).map_err(|refusal| refusal.code)
+        })
+    }
+
+    fn submit(&mut self, n: u128, on_busy: OnBusy) -> Result<Answer, ErrorCode> {
+        self.ask(Change::Submit(NewTask { on_busy, ..new_task(n) }))
+    }
+
+    /// Gives the front its slot, if it wants one.
+    fn start(&mut self) -> Option<TaskId> {
+        let (task, _) = self.state.wants_slot()?;
+        self.with(|state, _, out| state.start(task, out));
+        Some(task)
+    }
+
+    fn next(&mut self, task: TaskId, report: Option<CallReport>) -> Work {
+        self.with(|state, settings, out| state.next(task, report, settings, out))
+    }
+
+    fn say(&mut self, task: TaskId, text: &str) {
+        self.with(|state, _, out| state.stream(task, vec![Delta::Text(text.into())], out));
+    }
+
+    fn types(&self) -> Vec<EventType> {
+        self.log.iter().map(|event| event.body.event_type()).collect()
+    }
+
+    fn status(&self, n: u128) -> TaskStatus {
+        self.state.task(new_task(n).id).expect("known").status
+    }
+
+    /// The state read back from the wire texts of the log, as after a restart.
+    fn refolded(&self) -> SessionState {
+        let mut state: Option<SessionState> = None;
+        for event in &self.log {
+            let event = Event::decode(&event.encode()).expect("readable");
+            if let EventBody::SessionCreated(created) = &event.body {
+                let born = SessionState::born(self.state.id, "u".into(), 7, self.state.epoch.clone(), created);
+                state = Some(born);
+            }
+            state.as_mut().expect("begins with session_created").apply(&event);
+        }
+        state.expect("not empty")
+    }
+}
+
+const END: Option<CallReport> = Some(CallReport::Ended(CallEnd { input_tokens: 1, output_tokens: 1, truncated: false }));
+
+#[test]
+fn a_task_runs_from_prompt_to_result() {
+    let mut bench = Bench::new();
+    bench.submit(1, OnBusy::Queue).expect("taken");
+    let task = bench.start().expect("free");
+    assert!(matches!(bench.next(task, None), Work::Model(_)));
+    bench.say(task, " Hello");
+    bench.say(task, " you ");
+    assert!(matches!(bench.next(task, END), Work::Nothing));
+    let EventBody::TaskCompleted(done) = &bench.log.last().expect("events").body else { panic!("{:?}", bench.types()) };
+    assert_eq!(done.result, json!(" Hello you "), "never trimmed");
+    assert_eq!(bench.status(1), TaskStatus::Completed);
+}
+
+#[test]
+fn whoever_comes_first_wins_between_cancel_and_the_end() {
+    let mut bench = Bench::new();
+    bench.submit(1, OnBusy::Queue).expect("taken");
+    let task = bench.start().expect("free");
+    bench.next(task, None);
+    bench.say(task, "half");
+    bench.ask(Change::Cancel { task, reason: None }).expect("runs");
+    // The runner had ended by itself at the same time: what it says no longer counts.
+    assert!(matches!(bench.next(task, END), Work::Nothing));
+    bench.say(task, " too late");
+    bench.with(|state, _, out| state.stopped(task, true, out));
+    let EventBody::TaskCancelled(end) = &bench.log.last().expect("events").body else { panic!("{:?}", bench.types()) };
+    assert_eq!((end.partial.as_str(), end.upstream_stopped), ("half", true));
+    assert_eq!(bench.ask(Change::Cancel { task, reason: None }).expect_err("ended"), ErrorCode::AlreadyTerminal);
+}
+
+#[test]
+fn what_does_not_stop_in_time_is_said_so() {
+    let mut bench = Bench::new();
+    bench.submit(1, OnBusy::Queue).expect("taken");
+    let task = bench.start().expect("free");
+    bench.next(task, None);
+    bench.ask(Change::Cancel { task, reason: None }).expect("runs");
+    bench.now += 1_900;
+    bench.with(|state, settings, out| state.on_time(settings, out));
+    assert_eq!(bench.status(1), TaskStatus::Running, "within the grace");
+    bench.now += 200;
+    bench.with(|state, settings, out| state.on_time(settings, out));
+    let EventBody::TaskCancelled(end) = &bench.log.last().expect("events").body else { panic!("{:?}", bench.types()) };
+    assert!(!end.upstream_stopped);
+}
+
+#[test]
+fn interrupt_goes_before_the_queue_and_rollback_leaves_no_trace_in_the_conversation() {
+    let mut bench = Bench::new();
+    bench.submit(1, OnBusy::Queue).expect("taken");
+    let first = bench.start().expect("free");
+    bench.next(first, None);
+    bench.say(first, "to be forgotten");
+    bench.submit(2, OnBusy::Queue).expect("queued");
+    bench.submit(3, OnBusy::Rollback).expect("taken");
+    bench.with(|state, _, out| state.stopped(first, true, out));
+    let third = bench.start().expect("the interrupter is next");
+    assert_eq!(third, new_task(3).id);
+    let Work::Model(ask) = bench.next(third, None) else { panic!("calls the model") };
+    assert_eq!(ask.messages, [ModelMessage::User("prompt 3".into())]);
+    assert_eq!(bench.status(2), TaskStatus::Queued);
+}
+
+#[test]
+fn the_same_id_is_answered_again_and_another_content_is_refused() {
+    let mut bench = Bench::new();
+    bench.submit(1, OnBusy::Queue).expect("taken");
+    let before = bench.log.len();
+    let Ok(Answer::Done(again)) = bench.submit(1, OnBusy::Queue) else { panic!("answered") };
+    assert!(again.repeated);
+    let other = NewTask { prompt: "something else".into(), ..new_task(1) };
+    assert_eq!(bench.ask(Change::Submit(other)).expect_err("refused"), ErrorCode::IdempotencyConflict);
+    assert_eq!(bench.submit(2, OnBusy::Reject).expect_err("refused"), ErrorCode::Busy);
+    assert_eq!(bench.log.len(), before, "nothing was changed");
+}
+
+#[test]
+fn a_person_answers_once_and_only_what_the_schema_allows() {
+    let mut bench = Bench::new();
+    bench.submit(1, OnBusy::Queue).expect("taken");
+    let task = bench.start().expect("free");
+    bench.next(task, None);
+    let arguments = json!({ "question": "How many?", "schema": { "type": "integer" } });
+    let call = ModelToolCall { call_id: "x".into(), tool: "ask_user".into(), arguments };
+    bench.with(|state, _, out| state.tool_called(task, call, out));
+    let Work::Tools(calls) = bench.next(task, END) else { panic!("a call waits") };
+    bench.with(|state, settings, out| state.ask_person(task, &calls[0], settings, out));
+    assert!(matches!(bench.next(task, None), Work::Nothing));
+    assert_eq!(bench.status(1), TaskStatus::Suspended);
+    let request_id = bench.state.task(task).expect("known").inputs[0].request_id.clone();
+    let answer = |payload| {
+        Change::Respond(RespondInput {
+            session_id: None,
+            task_id: task,
+            request_id: request_id.clone(),
+            outcome: InputOutcome::Accept,
+            payload: Some(payload),
+            edited_arguments: None,
+        })
+    };
+    let before = bench.log.len();
+    assert_eq!(bench.ask(answer(json!("many"))).expect_err("no number"), ErrorCode::InvalidMessage);
+    assert_eq!(bench.log.len(), before);
+    bench.ask(answer(json!(3))).expect("fits");
+    assert_eq!(bench.ask(answer(json!(4))).expect_err("too late"), ErrorCode::AlreadyResolved);
+    assert_eq!(bench.state.wants_slot(), Some((task, true)), "goes on before others");
+    bench.start();
+    let Work::Model(ask) = bench.next(task, None) else { panic!("the model gets the answer") };
+    assert!(matches!(ask.messages.last(), Some(ModelMessage::ToolResult { content, .. }) if content == "3"));
+}
+
+#[test]
+fn a_restart_runs_a_task_again_and_then_gives_up() {
+    let mut bench = Bench::new();
+    bench.submit(1, OnBusy::Queue).expect("taken");
+    let task = bench.start().expect("free");
+    bench.next(task, None);
+    bench.say(task, "void");
+    bench.state = bench.refolded();
+    bench.with(|state, settings, out| state.recover(settings, false, out));
+    let EventBody::TaskRecovering(again) = bench.log.last().expect("events").body.clone() else { panic!("{:?}", bench.types()) };
+    let step_started = bench.log.iter().find(|e| e.body.event_type() == EventType::Step).expect("a step").seq;
+    assert_eq!((again.attempt, again.discard_after), (2, step_started));
+    bench.start().expect("runs again");
+    let Work::Model(ask) = bench.next(task, None) else { panic!("calls the model") };
+    assert_eq!(ask.messages, [ModelMessage::User("prompt 1".into())], "void text is not shown to the model");
+    bench.say(task, "second");
+    bench.state = bench.refolded();
+    bench.with(|state, settings, out| state.recover(settings, false, out));
+    let EventBody::TaskFailed(end) = &bench.log.last().expect("events").body else { panic!("{:?}", bench.types()) };
+    assert_eq!((end.code, end.partial.as_str()), (ErrorCode::Interrupted, "second"));
+}
+
+#[test]
+fn steering_comes_in_before_the_next_call_and_gets_one_receipt() {
+    let mut bench = Bench::new();
+    bench.submit(1, OnBusy::Queue).expect("taken");
+    let task = bench.start().expect("free");
+    bench.next(task, None);
+    bench.say(task, "long answ");
+    let steer = NewSteer { task, id: TaskId::random(), input: "  shorter ".into(), when: SteerWhen::Now };
+    bench.ask(Change::Steer(steer)).expect("runs");
+    assert!(bench.state.active.as_ref().is_some_and(|active| active.abort_call && active.stop.is_none()));
+    let Work::Model(ask) = bench.next(task, Some(CallReport::Aborted)) else { panic!("calls again") };
+    let expected = [
+        ModelMessage::User("prompt 1".into()),
+        ModelMessage::Assistant { text: "long answ".into(), tool_calls: Vec::new() },
+        ModelMessage::User("  shorter ".into()),
+    ];
+    assert_eq!(ask.messages, expected, "verbatim, after the partial text");
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Submit(u8, OnBusy),
+    Cancel(u8),
+    Steer(u8, SteerWhen),
+    Suspend(u8),
+    Resume(u8),
+    Respond(u8, bool),
+    Start,
+    Next,
+    Say(String),
+    Think,
+    Call(bool),
+    Fail,
+    Gone,
+    Later(u16),
+    Restart(bool),
+    End,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let task = 0..6_u8;
+    let busy = prop_oneof![
+        4 => Just(OnBusy::Queue),
+        1 => Just(OnBusy::Reject),
+        1 => Just(OnBusy::Interrupt),
+        1 => Just(OnBusy::Rollback),
+        1 => Just(OnBusy::Steer)
+    ];
+    let when = prop_oneof![Just(SteerWhen::NextStep), Just(SteerWhen::Now)];
+    prop_oneof![
+        6 => (task.clone(), busy).prop_map(|(n, busy)| Op::Submit(n, busy)),
+        2 => task.clone().prop_map(Op::Cancel),
+        2 => (task.clone(), when).prop_map(|(n, when)| Op::Steer(n, when)),
+        1 => task.clone().prop_map(Op::Suspend),
+        2 => task.clone().prop_map(Op::Resume),
+        3 => (task, any::<bool>()).prop_map(|(n, yes)| Op::Respond(n, yes)),
+        6 => Just(Op::Start),
+        10 => Just(Op::Next),
+        8 => "[a-z ]{1,5}".prop_map(Op::Say),
+        1 => Just(Op::Think),
+        3 => any::<bool>().prop_map(Op::Call),
+        1 => Just(Op::Fail),
+        3 => Just(Op::Gone),
+        2 => any::<u16>().prop_map(Op::Later),
+        1 => any::<bool>().prop_map(Op::Restart),
+        1 => Just(Op::End),
+    ]
+}
+
+/// What a runner would do between two inputs: one report at a time, in the order a real one keeps.
+#[derive(Default)]
+struct Worker {
+    todo: Option<Work>,
+    begun: bool,
+}
+
+fn drive(bench: &mut Bench, worker: &mut Worker, op: Op) {
+    let id = |n: u8| new_task(u128::from(n)).id;
+    let active = bench.state.active.as_ref().map(|active| active.task);
+    let calling = matches!(worker.todo, Some(Work::Model(_)));
+    match (op, active) {
+        (Op::Submit(n, busy), _) => drop(bench.submit(u128::from(n), busy)),
+        (Op::Cancel(n), _) => drop(bench.ask(Change::Cancel { task: id(n), reason: None })),
+        (Op::Steer(n, when), _) => {
+            let steer = NewSteer { task: id(n), id: TaskId::random(), input: "steer".into(), when };
+            drop(bench.ask(Change::Steer(steer)));
+        }
+        (Op::Suspend(n), _) => drop(bench.ask(Change::Suspend { task: id(n), reason: None })),
+        (Op::Resume(n), _) => drop(bench.ask(Change::Resume { task: id(n), data: Some(json!("go on")) })),
+        (Op::Respond(n, yes), _) => {
+            let Some(request) = bench.state.task(id(n)).and_then(|task| task.inputs.first().cloned()) else { return };
+            let outcome = if yes { InputOutcome::Accept } else { InputOutcome::Reject };
+            let answer = RespondInput {
+                session_id: None,
+                task_id: id(n),
+                request_id: request.request_id,
+                outcome,
+                payload: None,
+                edited_arguments: None,
+            };
+            drop(bench.ask(Change::Respond(answer)));
+        }
+        (Op::Start, None) => {
+            bench.start();
+            *worker = Worker::default();
+        }
+        (Op::Next, Some(task)) => {
+            let aborted = bench.state.active.as_ref().is_some_and(|active| active.abort_call);
+            let report = match &worker.todo {
+                _ if !worker.begun => None,
+                Some(Work::Model(_)) if aborted => Some(CallReport::Aborted),
+                Some(Work::Model(_)) => END,
+                Some(Work::Tools(calls)) => {
+                    let calls = calls.clone();
+                    for call in &calls {
+                        if call.tool == "ask_user" {
+                            bench.with(|state, settings, out| state.ask_person(task, call, settings, out));
+                        } else {
+                            bench.with(|state, _, out| state.tool_started(task, call, out));
+                            bench.with(|state, _, out| state.tool_ended(task, call, Err("no".into()), Duration::ZERO, out));
+                        }
+                    }
+                    None
+                }
+                Some(Work::Nothing) | None => return,
+            };
+            worker.begun = true;
+            worker.todo = Some(bench.next(task, report));
+        }
+        (Op::Say(text), Some(task)) if calling => bench.say(task, &text),
+        (Op::Think, Some(task)) if calling => bench.with(|state, _, out| state.stream(task, vec![Delta::Reasoning("hm".into())], out)),
+        (Op::Call(ask), Some(task)) if calling => {
+            let tool = if ask { "ask_user" } else { "web_search" };
+            let call = ModelToolCall { call_id: "v".into(), tool: tool.into(), arguments: json!({ "question": "?" }) };
+            bench.with(|state, _, out| state.tool_called(task, call, out));
+        }
+        (Op::Fail, Some(task)) if calling => {
+            let error = ProviderError { kind: ProviderErrorKind::Status(500), message: "500".into(), retry_after: None };
+            bench.with(|state, _, out| state.provider_failed(task, &error, out));
+        }
+        (Op::Gone, Some(task)) if bench.state.active.as_ref().is_some_and(|active| active.stop.is_some()) => {
+            bench.with(|state, _, out| state.stopped(task, true, out));
+        }
+        (Op::Later(ms), _) => {
+            bench.now += i64::from(ms);
+            bench.with(|state, settings, out| state.on_time(settings, out));
+        }
+        (Op::Restart(failed_store), _) => {
+            bench.state = bench.refolded();
+            bench.with(|state, settings, out| state.recover(settings, failed_store, out));
+            *worker = Worker::default();
+        }
+        (Op::End, _) if bench.log.len() > 40 => drop(bench.ask(Change::End("ended"))),
+        _ => {}
+    }
+}
+
+fn check_log(log: &[Event]) {
+    let mut ended: HashMap<TaskId, EventType> = HashMap::new();
+    let mut steers: HashMap<TaskId, u32> = HashMap::new();
+    let mut cancelling: HashMap<TaskId, bool> = HashMap::new();
+    for (at, event) in log.iter().enumerate() {
+        assert_eq!(event.seq, at as u64 + 1, "dense");
+        let kind = event.body.event_type();
+        assert_eq!(kind == EventType::SessionCreated, at == 0);
+        let Some(task) = event.task_id else { continue };
+        assert!(!ended.contains_key(&task), "{kind:?} of {task} after its end");
+        match &event.body {
+            EventBody::SteerAccepted(steer) => drop(steers.insert(steer.steer_id, 0)),
+            EventBody::SteerApplied(steer) => *steers.get_mut(&steer.steer_id).expect("accepted before") += 1,
+            EventBody::SteerRejected(steer) => *steers.get_mut(&steer.steer_id).expect("accepted before") += 1,
+            EventBody::CancelRequested(_) => drop(cancelling.insert(task, true)),
+            _ => {}
+        }
+        if kind.is_terminal() {
+            if cancelling.contains_key(&task) {
+                assert_eq!(kind, EventType::TaskCancelled, "a requested cancel is what happens");
+            }
+            ended.insert(task, kind);
+        }
+    }
+    assert!(steers.values().all(|receipts| *receipts <= 1));
+}
+
+/// What a strict vendor would refuse.
+fn check_messages(messages: &[ModelMessage]) {
+    let mut open: Vec<&str> = Vec::new();
+    for message in messages {
+        match message {
+            ModelMessage::ToolResult { call_id, .. } => {
+                let at = open.iter().position(|id| id == call_id).expect("a result follows its call");
+                open.remove(at);
+            }
+            ModelMessage::User(_) | ModelMessage::Assistant { .. } => {
+                assert!(open.is_empty(), "calls without results: {open:?} in {messages:?}");
+                if let ModelMessage::Assistant { text, tool_calls } = message {
+                    assert!(!text.is_empty() || !tool_calls.is_empty(), "an empty turn");
+                    open.extend(tool_calls.iter().map(|call| call.call_id.as_str()));
+                }
+            }
+        }
+    }
+    assert!(open.is_empty());
+    assert!(matches!(messages.first(), Some(ModelMessage::User(_))));
+    assert!(!matches!(messages.last(), Some(ModelMessage::Assistant { .. })));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn whatever_happens_the_log_keeps_its_promises(ops in proptest::collection::vec(op(), 1..120)) {
+        let mut bench = Bench::new();
+        let mut worker = Worker::default();
+        for op in ops {
+            drive(&mut bench, &mut worker, op);
+            if let Some(Work::Model(ask)) = &worker.todo {
+                check_messages(&ask.messages);
+            }
+        }
+        check_log(&bench.log);
+        let mut folded = bench.refolded();
+        // What is about this process is not folded; nor is the moment a resumed task got its slot.
+        folded.active = bench.state.active.clone();
+        folded.ending = bench.state.ending;
+        let strip = |state: &SessionState| {
+            let mut json = serde_json::to_value(state).expect("plain data");
+            for task in json["tasks"].as_array_mut().expect("tasks") {
+                task["running_since"] = json!(null);
+                task["ran"] = json!(null);
+            }
+            json["next_id"] = json!(null);
+            json
+        };
+        prop_assert_eq!(strip(&folded), strip(&bench.state), "a restart changes nothing");
+        // Whoever is left can be ended, and then everything has ended.
+        drop(bench.ask(Change::End("ended")));
+        if let Some(task) = bench.state.active.as_ref().map(|active| active.task) {
+            bench.with(|state, _, out| state.stopped(task, true, out));
+        }
+        check_log(&bench.log);
+        prop_assert_eq!(bench.log.last().expect("events").body.event_type(), EventType::SessionEnded);
+    }
+}

@@ -1,0 +1,174 @@
+//! Builds a hub from a checked configuration, serves it, and stops it.
+
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::task::JoinSet;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    app::App,
+    auth::{Authenticator, SecretFileError, Tickets},
+    config::{Config, StorageKind},
+    runtime::{Hub, hub::HubParts, metrics::Metrics},
+    store::{OpenError, StoreError},
+    telemetry::MetricsHandle,
+};
+
+mod banner;
+mod front;
+mod listen;
+mod parts;
+mod signals;
+
+pub use front::{edge_parts, front_settings};
+pub use listen::Listener;
+pub use parts::open_store;
+
+/// How often expired tickets are forgotten.
+const SWEEP_EVERY: Duration = Duration::from_secs(30);
+
+/// Why the hub does not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Somebody else has the port.
+    #[error("{0} is in use by another process; stop it, or choose another port with PORT or --port")]
+    PortTaken(SocketAddr),
+    /// No port was given, and all that were tried are taken.
+    #[error("the ports {first} to {last} are all in use; choose one with PORT or --port")]
+    NoFreePort {
+        /// The first tried.
+        first: u16,
+        /// The last tried.
+        last: u16,
+    },
+    /// The address cannot be used.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The development secret.
+    #[error(transparent)]
+    Secret(#[from] SecretFileError),
+    /// A directory the hub needs.
+    #[error("cannot make the directory {path}")]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The store.
+    #[error("the store cannot be opened")]
+    Store(#[from] OpenError),
+    /// What is in the store.
+    #[error("the store cannot be read")]
+    Recover(#[source] StoreError),
+    /// A model vendor's client.
+    #[error("the provider {name} cannot be made: {reason}")]
+    Provider {
+        /// Which.
+        name: &'static str,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Serves until SIGTERM or SIGINT, then drains. A second signal ends the process at once.
+///
+/// # Errors
+/// When the hub cannot start; see [`ServeError`].
+pub async fn serve(config: Config) -> Result<(), ServeError> {
+    let stop = CancellationToken::new();
+    let metrics = MetricsHandle::install().unwrap_or_else(|_| MetricsHandle::detached());
+    // The port first: a second hub on the same port must not get as far as the store.
+    let listener = listen::bind(&config.server)?;
+    let (app, helpers) = start(config, metrics, &stop).await?;
+    // Dropping the set ends the task: the second signal is awaited as long as there is something to cut short.
+    let mut signals = JoinSet::new();
+    signals.spawn(signals::stop_on_signal(stop.clone()));
+    banner::say(&app.config, listener.address);
+
+    front::serve(Arc::clone(&app), listener, stop.clone()).await;
+    stop.cancel();
+    finish(&app).await;
+    helpers.close();
+    helpers.wait().await;
+    Ok(())
+}
+
+/// Builds everything behind the front. What runs beside it ends with `stop`.
+///
+/// # Errors
+/// When the hub cannot start; see [`ServeError`].
+pub async fn start(config: Config, metrics: MetricsHandle, stop: &CancellationToken) -> Result<(Arc<App>, TaskTracker), ServeError> {
+    make_directories(&config)?;
+    let auth = Arc::new(Authenticator::open(&config.auth)?);
+    let store = parts::open_store(&config.storage)?;
+    let agents = parts::agents(&config)?;
+    let hub = Hub::start(HubParts { settings: config.runtime.clone(), store, agents, metrics: Metrics::register() });
+    let recovered = hub.recover().await.map_err(ServeError::Recover)?;
+    if recovered > 0 {
+        tracing::info!(sessions = recovered, "sessions with unfinished tasks are recovered");
+    }
+    let app = Arc::new(App { hub, auth, tickets: Tickets::default(), config, metrics, started_at: Instant::now() });
+
+    let helpers = TaskTracker::new();
+    helpers.spawn(app.metrics.clone().keep(stop.clone()));
+    let (keeper, stopped) = (Arc::clone(&app), stop.clone());
+    helpers.spawn(async move { keeper.auth.keep_fresh(stopped).await });
+    helpers.spawn(sweep_tickets(Arc::clone(&app), stop.clone()));
+    Ok((app, helpers))
+}
+
+async fn finish(app: &App) {
+    tracing::info!("stopping");
+    if !app.hub.stop(app.config.server.drain).await {
+        tracing::warn!("some sessions did not stop in time; what they had not written is recovered by the next start");
+    }
+    if let Err(error) = app.hub.store().close().await {
+        tracing::warn!(%error, "the store was not closed cleanly");
+    }
+    tracing::info!("stopped");
+}
+
+async fn sweep_tickets(app: Arc<App>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(SWEEP_EVERY) => app.tickets.sweep(),
+        }
+    }
+}
+
+fn make_directories(config: &Config) -> Result<(), ServeError> {
+    // The data is what people said to agents: nobody else on the machine may read it.
+    if config.is_development() {
+        make_directory(&config.data_dir, 0o700)?;
+    }
+    let store = match config.storage.kind {
+        StorageKind::Memory => None,
+        StorageKind::File => Some(config.storage.path.as_path()),
+        StorageKind::Sqlite => config.storage.path.parent(),
+    };
+    if let Some(directory) = store.filter(|path| !path.as_os_str().is_empty()) {
+        make_directory(directory, 0o700)?;
+    }
+    config.workspace.as_deref().map_or(Ok(()), |path| make_directory(path, 0o755))
+}
+
+fn make_directory(path: &Path, mode: u32) -> Result<(), ServeError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(mode).create(path);
+    made.map_err(|source| ServeError::Directory { path: path.to_owned(), source })
+}
