@@ -5,6 +5,9 @@
 #
 # The container listens on all addresses, so it does not start without JWT_SECRET (or AGENT_HUB_AUTH__JWKS_URL).
 
+# Any image with the C library of the build stage and a user to run as. A smaller one: distroless `cc`, tag `nonroot`, and
+# --build-arg RUN_AS=nonroot.
+ARG RUNTIME=debian:bookworm-slim
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
@@ -15,10 +18,11 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     && cp target/release/agent-hub /agent-hub \
     && mkdir /data
 
-FROM gcr.io/distroless/cc-debian12:nonroot
+FROM ${RUNTIME}
+ARG RUN_AS=65532
 COPY --from=build /agent-hub /usr/local/bin/agent-hub
 COPY --from=build /src/LICENSE-MIT /src/LICENSE-APACHE /usr/share/doc/agent-hub/
-COPY --from=build --chown=nonroot:nonroot /data /data
+COPY --from=build --chown=${RUN_AS}:${RUN_AS} /data /data
 ENV HOST=0.0.0.0 \
     PORT=3000 \
     AGENT_HUB_DATA_DIR=/data \
@@ -26,7 +30,7 @@ ENV HOST=0.0.0.0 \
 WORKDIR /data
 VOLUME /data
 EXPOSE 3000
-USER nonroot
+USER ${RUN_AS}
 # SIGTERM drains: sockets are told to come back, running tasks are recovered by the next start.
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["/usr/local/bin/agent-hub"]
