@@ -3,6 +3,7 @@
 #   make quick   format, lints and tests of what changed last: the loop while working
 #   make test    everything, as CI does
 #   make lint    format and clippy only
+#   make browser-test   README.md as pasted and the console as used, in Chromium
 #   make bench   throughput and latency on this machine
 #   make soak    the long figures: hours, not minutes
 
@@ -10,9 +11,9 @@ CARGO ?= cargo
 # nextest runs each test in a process of its own and in parallel; without it the same tests run under cargo test.
 NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 
-.PHONY: test quick lint unit doc-tests drift bench soak setup
+.PHONY: test quick lint unit doc-tests drift browser-test bench soak setup
 
-test: setup lint unit doc-tests drift
+test: setup lint unit doc-tests drift browser-test
 
 setup:
 	./scripts/setup-test.sh
@@ -36,6 +37,12 @@ doc-tests:
 # Generated files are what their sources generate.
 drift:
 	$(CARGO) run --quiet -p agent-hub-protocol --example generate -- --check
+	cd protocol/check && npm run --silent asyncapi
+
+# Pictures of every step are in target/screenshots afterwards.
+browser-test: setup
+	$(CARGO) build --bin agent-hub
+	cd tests/browser && AGENT_HUB_BIN=$${AGENT_HUB_BIN:-$(CURDIR)/target/debug/agent-hub} npm test
 
 quick:
 	$(CARGO) fmt --all

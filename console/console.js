@@ -50,8 +50,11 @@ async function connect() {
     open(ticket);
   } catch (error) {
     if (error.status === 401 && minted) { token = undefined; return again(); }
-    if (error.status >= 400 && error.status < 500 && error.status !== 429) return state("closed", error.status === 404 ? "paste a token" : error.message);
-    again();
+    if (!(error.status < 500) || error.status === 429) return again();
+    state("closed", token ? error.message : "needs a token");
+    conversation.note(token ? error.message : "This hub gives out no tokens. Paste yours under Sessions.", token ? "bad" : "empty");
+    menu(true);
+    $("token").focus();
   }
 }
 
@@ -233,7 +236,7 @@ function note({ type, seq, data, sessionId, at, taskId, snapshot, ...rest }) {
   const line = document.createElement("li"), number = document.createElement("b"), name = document.createElement("strong");
   number.textContent = data ? seq : "·";
   name.textContent = type + " ";
-  line.append(number, name, JSON.stringify(data ?? (snapshot ? { ...rest, snapshot: "…" } : rest)).slice(0, 300));
+  line.append(number, name, JSON.stringify(data ?? { ...rest, seq, ...(snapshot && { snapshot: "…" }) }).slice(0, 300));
   const end = $("log").scrollHeight - $("log").scrollTop - $("log").clientHeight < 60;
   $("log").append(line);
   if ($("log").childElementCount > SHOWN_EVENTS) $("log").firstElementChild.remove();

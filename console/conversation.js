@@ -30,6 +30,7 @@ export class Conversation {
     }
     for (const question of pendingInputs) this.#questions.set(question.requestId, question);
     if (!messages.length && session) this.note("Nothing said yet. Ask something; it comes back token by token, in every tab.", "empty");
+    this.#place.scrollTop = this.#place.scrollHeight;
     this.#changed();
   }
 

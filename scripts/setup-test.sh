@@ -2,14 +2,18 @@
 # Makes sure that what the tests need is there. Run by `make test`; does nothing when everything is.
 # Works as root (CI images) and, with sudo, as anybody.
 set -eu
+cd "$(dirname "$0")/.."
 
-# Debian packages, as "<command it brings>:<package>". A C compiler for SQLite and aws-lc; nothing else so far.
-NEEDED="cc:gcc"
+# Debian packages, as "<command it brings>:<package>". A C compiler for SQLite and aws-lc; the rest is for tests/browser, which also
+# runs the curl session of README.md.
+NEEDED="cc:gcc curl:curl node:nodejs npm:npm"
 
 missing=""
 for pair in $NEEDED; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair#*:}"
 done
+# A browser, and a font for its pictures. CHROMIUM names another one.
+[ -n "${CHROMIUM:-}" ] || command -v chromium >/dev/null 2>&1 || missing="$missing chromium fonts-dejavu-core"
 
 if [ -n "$missing" ]; then
     if ! command -v apt-get >/dev/null 2>&1; then
@@ -31,3 +35,16 @@ for component in rustfmt clippy; do
 done
 
 cargo nextest --version >/dev/null 2>&1 || echo "setup-test: cargo-nextest is not installed, cargo test runs the tests (slower)" >&2
+
+node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20)' || {
+    echo "setup-test: the browser tests need Node 20 or newer, this is $(node --version)" >&2
+    exit 1
+}
+
+# What the lock files say, and again only when they have changed.
+for directory in tests/browser protocol/check; do
+    if [ -f "$directory/package-lock.json" ] && ! cmp -s "$directory/package-lock.json" "$directory/node_modules/.installed"; then
+        (cd "$directory" && npm ci --no-audit --no-fund --loglevel=error)
+        cp "$directory/package-lock.json" "$directory/node_modules/.installed"
+    fi
+done

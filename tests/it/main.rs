@@ -4,6 +4,7 @@
 mod cli;
 mod config;
 mod dependencies;
+mod deviations;
 mod http;
 mod layers;
 mod provider;
