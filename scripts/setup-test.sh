@@ -36,7 +36,7 @@ done
 
 cargo nextest --version >/dev/null 2>&1 || echo "setup-test: cargo-nextest is not installed, cargo test runs the tests (slower)" >&2
 
-node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20)' || {
+node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20 ? 1 : 0)' || {
     echo "setup-test: the browser tests need Node 20 or newer, this is $(node --version)" >&2
     exit 1
 }
