@@ -289,6 +289,9 @@ fn runtime(r: &mut Reader, storage: StorageKind) -> RuntimeSettings {
     }
     let max_attempts = r.within("runtime.max_attempts", "Starts of one task, if the hub stops while it runs.", d.max_attempts, 1, 100);
     let max_steps = r.within("runtime.max_steps", "Model calls and tool rounds of one task.", d.max_steps, 1, 10_000);
+    let (least, most) = (Bytes(1024), Bytes(64 * 1024 * 1024));
+    let Bytes(answer_bytes) =
+        r.within("runtime.answer_bytes", "Text of one model call; longer is cut.", Bytes(d.answer_bytes), least, most);
     let tail_events = r.within("runtime.tail_events", "Recent events of a session kept in memory.", d.tail_events, 16, 1_000_000);
     let (least, most) = (Bytes(16 * 1024), Bytes(1024 * 1024 * 1024));
     let Bytes(tail_bytes) = r.within("runtime.tail_bytes", "The same in bytes.", Bytes(d.tail_bytes), least, most);
@@ -307,6 +310,7 @@ fn runtime(r: &mut Reader, storage: StorageKind) -> RuntimeSettings {
         stop_grace,
         max_attempts,
         max_steps,
+        answer_bytes,
         idle_unload,
         session_ttl,
         retention,

@@ -42,7 +42,8 @@ pub(super) struct Streamed {
 /// # Errors
 /// The server does not start, or breaks.
 pub(super) async fn saturated(programs: &Programs, kind: Kind, sessions: usize, window: Duration) -> anyhow::Result<Streamed> {
-    let server = Server::start(programs, kind, &[]).await?;
+    // No answer ends within the window, so nothing but tokens is measured.
+    let server = Server::start(programs, kind, &[("AGENT_HUB_RUNTIME__ANSWER_BYTES", "64 MiB".to_owned())]).await?;
     let fleet = Fleet::open(&server, sessions).await?;
     fleet.submit(&format!("/pace 0 /tokens {ENDLESS}"), Duration::ZERO).await?;
     fleet.read_rounds(Duration::from_secs(20), |tally| tally.seen.iter().all(|seen| seen.first_token.is_some())).await?;

@@ -173,6 +173,9 @@ impl Runner {
                     if let Some(ended) = ended {
                         break ended;
                     }
+                    if gathered.total >= ask.answer_bytes {
+                        break Ok(CallReport::Ended(CallEnd { truncated: true, ..CallEnd::default() }));
+                    }
                 }
             }
         };
@@ -227,6 +230,8 @@ async fn pull(stream: &mut ModelStream, gathered: &mut Gathered) -> Option<Resul
 struct Gathered {
     reports: VecDeque<Report>,
     bytes: usize,
+    /// Text that ever came in.
+    total: usize,
 }
 
 impl Gathered {
@@ -247,6 +252,7 @@ impl Gathered {
             ModelEvent::End(CallEnd { .. }) => return,
         };
         self.bytes += delta.text().len();
+        self.total += delta.text().len();
         if let Some(Report::Deltas(deltas)) = self.reports.back_mut() {
             match deltas.last_mut() {
                 Some(last) if last.takes(&delta) => last.push(delta.text()),

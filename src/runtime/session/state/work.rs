@@ -49,6 +49,8 @@ pub(crate) struct ModelAsk {
     pub(crate) model: Option<String>,
     pub(crate) tools: Vec<String>,
     pub(crate) options: Map<String, Value>,
+    /// Text it may answer with, in bytes.
+    pub(crate) answer_bytes: usize,
 }
 
 impl SessionState {
@@ -183,7 +185,7 @@ impl SessionState {
                 self.close_message(id, false, out);
                 let usage = agent_hub_protocol::event::Usage { input_tokens: end.input_tokens, output_tokens: end.output_tokens };
                 self.emit(out, Some(id), EventBody::Usage(usage));
-                let output = end.truncated.then(|| Value::String("truncated at the model's length limit".to_owned()));
+                let output = end.truncated.then(|| Value::String("truncated at the length limit".to_owned()));
                 self.emit_step(id, None, StepPhase::Completed, None, output, out);
             }
             Some(CallReport::Aborted) => {
@@ -221,6 +223,7 @@ impl SessionState {
             model: task.options.as_ref().and_then(|o| o.get("model")?.as_str().map(str::to_owned)).or_else(|| self.model.clone()),
             tools: task.tools.clone().unwrap_or_else(|| self.tools.clone()),
             options: task.options.clone().unwrap_or_default(),
+            answer_bytes: settings.answer_bytes,
         };
         self.emit_step(id, None, StepPhase::Started, None, None, out);
         Work::Model(Box::new(ask))
