@@ -225,8 +225,9 @@ function changed() {
   const live = $("state").dataset.state === "live", { current, running, question } = conversation;
   $("prompt").disabled = $("send").disabled = !session || conversation.ended || $("state").dataset.state === "closed";
   $("stop").disabled = !live || !current;
-  $("steer").hidden = !running || Boolean(question);
-  $("answer").hidden = !question;
+  $("create").disabled = !live;
+  $("steer").hidden = !live || !running || Boolean(question);
+  $("answer").hidden = !live || !question;
   if (question) $("question").textContent = question.prompt || "The agent waits for you";
   $("reply").hidden = question?.kind === "approval";
   $("cursor").textContent = epoch ? `${epoch}.${last}` : "";
