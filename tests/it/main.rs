@@ -2,4 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on says so")]
 
 mod config;
+mod harness;
 mod provider;
+mod resume;
+mod trouble;
+mod ws;
