@@ -1,1 +1,6 @@
-//! t
+//! Coming back: cursors, snapshots, restarts.
+
+mod cursors;
+mod fold;
+mod property;
+mod restarts;

@@ -4,7 +4,10 @@ use std::collections::{HashMap, VecDeque};
 
 use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout, timeout_at},
+};
 use tokio_tungstenite::{
     WebSocketStream, client_async,
     tungstenite::{Error as WsError, Message, client::IntoClientRequest, http::HeaderValue, protocol::WebSocketConfig},
@@ -241,11 +244,13 @@ impl Client {
 
     /// Takes the next frame from the socket and holds it against the client rule.
     async fn receive(&mut self) -> Result<Value, u16> {
+        // Pings do not count: a hub that only pings is silent.
+        let guard = Instant::now() + PATIENCE;
         loop {
             if let Some(code) = self.close {
                 return Err(code);
             }
-            let message = timeout(PATIENCE, self.socket.next()).await;
+            let message = timeout_at(guard, self.socket.next()).await;
             let message = message.unwrap_or_else(|_| panic!("nothing came any more; the last were {:#?}", last(&self.log)));
             match message {
                 Some(Ok(Message::Text(text))) => {

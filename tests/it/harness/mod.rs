@@ -63,8 +63,7 @@ impl Hub {
     pub(crate) fn prepared(settings: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        let usual =
-            [("PORT", "0"), ("JWT_SECRET", SECRET), ("AGENT_HUB_LIMITS", "off"), ("AGENT_HUB_PROVIDER__DEMO_PACE", "1 ms")];
+        let usual = [("PORT", "0"), ("JWT_SECRET", SECRET), ("AGENT_HUB_LIMITS", "off"), ("AGENT_HUB_PROVIDER__DEMO_PACE", "1 ms")];
         let environment = usual.iter().chain(settings).map(own).collect();
         Self { directory, environment, prefix: Vec::new(), child: None, address: String::new() }
     }

@@ -22,11 +22,7 @@ async fn every_kind_of_credentials_opens_the_hub() {
         ("header", Opening::new().header("authorization", format!("Bearer {token}")), None),
         ("ticket", Opening::new().query(&ticket), None),
         ("subprotocol alone", Opening::new().header("sec-websocket-protocol", format!("bearer.{token}")), None),
-        (
-            "subprotocol",
-            Opening::new().header("sec-websocket-protocol", format!("bearer.{token}, agent-hub.v1")),
-            Some("agent-hub.v1"),
-        ),
+        ("subprotocol", Opening::new().header("sec-websocket-protocol", format!("bearer.{token}, agent-hub.v1")), Some("agent-hub.v1")),
         (
             "version",
             Opening::new().query(&format!("token={token}")).header("sec-websocket-protocol", "other.v9, agent-hub.v1"),
@@ -167,10 +163,10 @@ async fn a_token_that_ends_in_the_middle_of_a_stream_is_announced_and_can_be_ren
     let short = || format!("token={}", sign(&json!({"sub": "ada", "plan": "enterprise", "exp": now() + 1}), SECRET));
     let mut lost = hub.open(&Opening::new().query(&short())).await;
     let mut kept = hub.open(&Opening::new().query(&short())).await;
+    let in_ms = kept.until("auth_expiring").await["inMs"].as_u64().expect("a number");
     let session = lost.create(json!({})).await;
     kept.attach(&session, None).await;
-    let task = lost.submit("/pace 10 /tokens 1200").await;
-    let in_ms = kept.until("auth_expiring").await["inMs"].as_u64().expect("a number");
+    let task = lost.submit("/pace 10 /tokens 700").await;
     assert!(in_ms <= 7000, "{in_ms}");
     let renewed = sign(&json!({"sub": "ada", "plan": "enterprise", "exp": now() + 300}), SECRET);
     kept.done(json!({"type": "refresh_token", "token": renewed})).await;

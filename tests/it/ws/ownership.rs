@@ -4,22 +4,6 @@ use serde_json::{Value, json};
 
 use crate::harness::{Hub, new_id};
 
-const COMMANDS: [&str; 13] = [
-    "create_session",
-    "attach_session",
-    "detach_session",
-    "end_session",
-    "submit_task",
-    "cancel_task",
-    "steer_task",
-    "respond_input",
-    "suspend_task",
-    "resume_task",
-    "tool_result",
-    "refresh_token",
-    "ping",
-];
-
 /// Every command that can name an object, about somebody else's.
 fn attempts(session: &str, task: &str, own: Option<&str>) -> Vec<Value> {
     let about_task = |kind: &str, more: Value| {
@@ -95,15 +79,11 @@ async fn everything_of_somebody_else_is_forbidden() {
         bob.refused(attempt, "forbidden").await;
     }
     // And when it is erased.
-    assert_eq!(hub.http("DELETE", &format!("/api/v1/agents/sessions/{session}"), "ada").await.0, 200);
+    assert_eq!(hub.http("DELETE", &format!("/api/v1/agents/sessions/{session}"), "ada").await.0, 204);
     for attempt in attempts(&session, &task, Some(&own)) {
         let answer = bob.ask(attempt.clone()).await;
         assert!(["forbidden", "task_not_found"].contains(&answer["code"].as_str().unwrap_or_default()), "{attempt}: {answer}");
     }
     let heard = bob.log.join("\n");
     assert!(!heard.contains("secret-words") && !heard.contains("ada"), "{heard}");
-
-    // The list of commands above is the hub's.
-    let asyncapi = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/protocol/asyncapi.json")).expect("the document");
-    assert!(COMMANDS.iter().all(|command| asyncapi.contains(command)));
 }

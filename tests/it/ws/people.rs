@@ -26,7 +26,7 @@ async fn the_first_valid_answer_wins() {
     let answer = |payload| json!({"type": "respond_input", "taskId": task, "requestId": id, "outcome": "accept", "payload": payload});
     for bad in [json!("many"), json!(0), json!(null), json!({"a": 1})] {
         let complaint = ada.refused(answer(bad), "invalid_message").await;
-        assert_eq!(complaint["details"]["field"], "payload", "{complaint}");
+        assert_eq!(complaint["details"]["issues"][0]["field"], "payload", "{complaint}");
         assert!(!complaint["message"].as_str().expect("text").is_empty());
     }
     ada.refused(json!({"type": "respond_input", "taskId": task, "requestId": "r999", "outcome": "accept"}), "not_found").await;
@@ -68,7 +68,7 @@ async fn declining_is_an_answer_and_the_question_survives_a_crash() {
 
 #[tokio::test]
 async fn a_question_ends_with_its_task_or_its_time() {
-    let hub = Hub::start(&[("AGENT_HUB_RUNTIME__INPUT_EXPIRY", "500 ms")]).await;
+    let hub = Hub::start(&[("AGENT_HUB_RUNTIME__INPUT_EXPIRY", "1 s")]).await;
     let (mut ada, session) = hub.session("ada").await;
     let task = ada.submit(ASK).await;
     let id = ada.until("input_requested").await["data"]["requestId"].clone();

@@ -92,7 +92,8 @@ async fn commands_are_taken_up_in_the_order_they_were_sent() {
     assert_eq!(ada.answer("end").await["type"], "ack");
     ada.until("session_ended").await;
     let events = ada.events(&session);
-    let queued: Vec<&str> = events.iter().filter(|event| event["type"] == "task_queued").map(|event| event["taskId"].as_str().expect("id")).collect();
+    let queued: Vec<&str> =
+        events.iter().filter(|event| event["type"] == "task_queued").map(|event| event["taskId"].as_str().expect("id")).collect();
     assert_eq!(queued, tasks);
     assert!(!events.iter().any(|event| event["type"] == "task_started" && event["taskId"] == *tasks[4]), "cancelled before its turn");
 }

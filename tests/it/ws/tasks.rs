@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use crate::harness::{Hub, new_id, texts};
 
 fn of<'a>(events: &'a [Value], task: &str) -> Vec<&'a str> {
-    let mut types: Vec<&str> = events.iter().filter(|event| event["taskId"] == task).map(|event| event["type"].as_str().expect("type")).collect();
+    let mut types: Vec<&str> =
+        events.iter().filter(|event| event["taskId"] == task).map(|event| event["type"].as_str().expect("type")).collect();
     types.dedup();
     types
 }
@@ -56,7 +57,8 @@ async fn when_busy_a_submit_waits_or_is_rejected() {
     let (one, two) = (ada.submit("/echo one").await, ada.submit("/echo two").await);
     let full = ada.refused(json!({"type": "submit_task", "prompt": "x"}), "queue_full").await;
     assert_eq!(full["retryable"], true);
-    let positions: Vec<Value> = ada.events(&session).iter().filter(|e| e["type"] == "task_queued").map(|e| e["data"]["position"].clone()).collect();
+    let positions: Vec<Value> =
+        ada.events(&session).iter().filter(|e| e["type"] == "task_queued").map(|e| e["data"]["position"].clone()).collect();
     assert_eq!(positions, [0, 1, 2]);
     ada.done(json!({"type": "cancel_task", "taskId": running})).await;
     assert_eq!(ada.end_of(&one).await["data"]["result"], "one");
