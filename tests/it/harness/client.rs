@@ -97,6 +97,15 @@ impl Client {
         self.socket.send(message).await.expect("sent");
     }
 
+    /// Sends a command to a hub that may have closed.
+    pub(crate) async fn try_say(&mut self, command: Value) -> Result<(), WsError> {
+        self.try_send(Message::text(command.to_string())).await
+    }
+
+    pub(crate) async fn try_send(&mut self, message: Message) -> Result<(), WsError> {
+        self.socket.send(message).await
+    }
+
     /// The bare connection, to break the rules on.
     pub(crate) fn wire(&mut self) -> &mut TcpStream {
         self.socket.get_mut()
