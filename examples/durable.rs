@@ -12,13 +12,16 @@
 
 use std::{
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use agent_hub::store::{
     Append, Page, SessionRecord, Store,
-    sqlite::{SqliteConfig, SqliteStore},
+    sqlite::{CommitHook, SqliteConfig, SqliteStore},
 };
 use agent_hub_protocol::{SessionId, Timestamp};
 use bytes::Bytes;
@@ -31,12 +34,12 @@ const BASELINE_BATCH: usize = 512;
 fn main() {
     let mut args = std::env::args().skip(1).map(|arg| arg.parse::<usize>().unwrap());
     let (rounds, events) = (args.next().unwrap_or(5), args.next().unwrap_or(1_000_000));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (mut raw, mut single, mut several) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
         raw.push(measure(events, |dir| baseline(dir, events)));
-        single.push(measure(events, |dir| runtime.block_on(store(dir, events, 1))));
-        several.push(measure(events, |dir| runtime.block_on(store(dir, events, 16))));
+        single.push(measure(events, |dir| on_worker(&runtime, dir, events, 1)));
+        several.push(measure(events, |dir| on_worker(&runtime, dir, events, 16)));
     }
     let base = median(&raw, |round| round.rate);
     for (name, rounds) in
@@ -44,18 +47,27 @@ fn main() {
     {
         let rate = median(rounds, |round| round.rate);
         println!(
-            "{name:28} {:>9.0} events/s  {:.2} x  {:.2} us CPU  {:.2} bytes written per byte",
+            "{name:28} {:>9.0} events/s  {:.2} x  {:.2} us CPU  {:.2} bytes written per byte  {:.0} appends per commit",
             rate,
             rate / base,
             median(rounds, |round| round.cpu_us),
             median(rounds, |round| round.amplification),
+            median(rounds, |round| round.per_commit),
         );
     }
     runtime.block_on(replay(events));
 }
 
+/// On the one worker of the runtime, as the hub's sessions are, and not on the thread that waits for it.
+fn on_worker(runtime: &tokio::runtime::Runtime, dir: &Path, events: usize, per_append: usize) -> (Duration, f64) {
+    let dir = dir.to_owned();
+    runtime.block_on(runtime.spawn(async move { store(&dir, events, per_append).await })).unwrap()
+}
+
 /// One round.
 struct Round {
+    /// Appends that shared a commit.
+    per_commit: f64,
     /// Events per second, while appending.
     rate: f64,
     /// Of all threads, per event, close included.
@@ -64,18 +76,19 @@ struct Round {
     amplification: f64,
 }
 
-fn measure(events: usize, work: impl FnOnce(&Path) -> Duration) -> Round {
+fn measure(events: usize, work: impl FnOnce(&Path) -> (Duration, f64)) -> Round {
     let dir = tempfile::tempdir_in(".").unwrap();
     let (written, cpu) = (written_bytes(), cpu_seconds());
-    let took = work(dir.path());
+    let (took, per_commit) = work(dir.path());
     Round {
+        per_commit,
         rate: events as f64 / took.as_secs_f64(),
         cpu_us: (cpu_seconds() - cpu) * 1e6 / events as f64,
         amplification: (written_bytes() - written) as f64 / (events * EVENT_BYTES) as f64,
     }
 }
 
-fn baseline(dir: &Path, events: usize) -> Duration {
+fn baseline(dir: &Path, events: usize) -> (Duration, f64) {
     let db = Connection::open(dir.join("raw.db")).unwrap();
     db.pragma_update(None, "journal_mode", "WAL").unwrap();
     db.pragma_update(None, "synchronous", "NORMAL").unwrap();
@@ -93,12 +106,18 @@ fn baseline(dir: &Path, events: usize) -> Duration {
     let took = started.elapsed();
     drop(insert);
     db.close().unwrap();
-    took
+    (took, BASELINE_BATCH as f64)
 }
 
-async fn store(dir: &Path, events: usize, per_append: usize) -> Duration {
-    let store = Arc::new(SqliteStore::open(SqliteConfig::new(dir.join("hub.db"))).unwrap());
-    let sessions = create_sessions(&*store).await;
+async fn store(dir: &Path, events: usize, per_append: usize) -> (Duration, f64) {
+    let commits = Arc::new(AtomicUsize::new(0));
+    let counted = commits.clone();
+    let on_commit: CommitHook = Arc::new(move |_| {
+        counted.fetch_add(1, Ordering::Relaxed);
+    });
+    let config = SqliteConfig { on_commit: Some(on_commit), ..SqliteConfig::new(dir.join("hub.db")) };
+    let store = Arc::new(SqliteStore::open(config).unwrap());
+    let sessions = create_sessions(&store).await;
     let text = Bytes::from(vec![b'x'; EVENT_BYTES]);
     let appends = events / SESSIONS / per_append;
     let started = Instant::now();
@@ -119,9 +138,10 @@ async fn store(dir: &Path, events: usize, per_append: usize) -> Duration {
         task.await.unwrap();
     }
     // What does not divide evenly was not appended, so it must not count.
+    let per_commit = (appends * SESSIONS) as f64 / commits.load(Ordering::Relaxed) as f64;
     let took = started.elapsed().mul_f64(events as f64 / (appends * per_append * SESSIONS) as f64);
     store.close().await.unwrap();
-    took
+    (took, per_commit)
 }
 
 async fn create_sessions(store: &SqliteStore) -> Vec<SessionId> {

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    docs::{CommonErrors, ObjectErrors, RateError},
+    docs::{CommonErrors, ObjectErrors},
     support::{ApiQuery, SessionPath, page_size},
     views::MessageBody,
 };
@@ -107,9 +107,10 @@ pub(super) async fn messages(
     ApiQuery(query): ApiQuery<MessagesQuery>,
 ) -> Result<Json<MessageList>, Problem> {
     let limit = page_size(query.limit, USUAL_MESSAGES, MOST_MESSAGES)?;
-    let before = query.before.map(|text| text.parse::<Cursor>().map_err(|_| Problem::invalid("before", "before must be a cursor")));
+    let before =
+        query.before.map(|text| text.parse::<Cursor>().map_err(|_| Problem::invalid("before", "before must be a cursor"))).transpose()?;
     let view = edge.hub.session(&who, id).await?;
-    let page = edge.hub.messages(&who, id, before.transpose()?, limit).await?;
+    let page = edge.hub.messages(&who, id, before, limit).await?;
     let oldest = page.messages.first().map(|message| message.seq).filter(|_| page.more);
     let next = oldest.map(|seq| Cursor { epoch: view.cursor.epoch, seq });
     Ok(Json(MessageList { messages: page.messages.into_iter().map(MessageBody::of).collect(), next }))
@@ -128,7 +129,7 @@ pub(super) async fn messages(
     ),
     responses(
         (status = 200, description = "Events", content((EventList = "application/json"), (String = "text/event-stream"))),
-        (status = 204, description = "The session has ended, and all of it was read before"), CommonErrors, ObjectErrors, RateError
+        (status = 204, description = "The session has ended, and all of it was read before"), CommonErrors, ObjectErrors
     ),
     security(("bearerAuth" = []))
 )]

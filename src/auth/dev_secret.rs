@@ -1,9 +1,9 @@
 //! The secret of development mode: made once and kept, so that a restart does not invalidate the tokens people work with.
 
 use std::{
-    fs::{self, OpenOptions},
+    fs::{self, DirBuilder, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -46,7 +46,8 @@ pub(super) fn read_or_make(path: &Path) -> Result<SecretString, SecretFileError>
 /// reads half of it.
 fn make(path: &Path) -> io::Result<()> {
     if let Some(directory) = path.parent() {
-        fs::create_dir_all(directory)?;
+        // What else the hub keeps here is what people said to agents.
+        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     }
     let draft = path.with_extension(format!("draft-{}", std::process::id()));
     let secret = random_hex();

@@ -6,9 +6,13 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use jsonwebtoken::{
     DecodingKey,
-    jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse},
+    jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse},
 };
-use tokio::{sync::Mutex, time::Instant};
+use serde::Deserialize;
+use tokio::{
+    sync::{Mutex, Notify},
+    time::{Instant, sleep},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::JwksAlgorithm;
@@ -31,6 +35,14 @@ pub(super) struct JwksKeys {
     keys: ArcSwap<Keys>,
     /// When the last fetch began. Held while fetching, so that all who wait share one fetch.
     last_fetch: Mutex<Option<Instant>>,
+    /// Somebody named a key that is not here.
+    missed: Notify,
+}
+
+/// The keys, not yet read: one this library does not know must not spoil the others.
+#[derive(Deserialize)]
+struct KeySet {
+    keys: Vec<serde_json::Value>,
 }
 
 pub(super) enum Lookup {
@@ -52,10 +64,11 @@ enum FetchError {
 
 impl JwksKeys {
     pub(super) fn new(url: String, algorithm: JwksAlgorithm) -> Self {
-        Self { url, algorithm, keys: ArcSwap::default(), last_fetch: Mutex::new(None) }
+        Self { url, algorithm, keys: ArcSwap::default(), last_fetch: Mutex::new(None), missed: Notify::new() }
     }
 
-    /// The key a token names. A token that names none can only mean the only one there is.
+    /// The key a token names. A token that names none can only mean the only one there is. Asks nobody, but a key that is missed
+    /// makes [`JwksKeys::keep_fresh`] look for it soon.
     pub(super) fn find(&self, kid: Option<&str>) -> Lookup {
         let keys = self.keys.load();
         let found = match kid {
@@ -63,7 +76,13 @@ impl JwksKeys {
             None if keys.len() == 1 => keys.values().next(),
             None => None,
         };
-        found.map_or(Lookup::Unknown, |key| Lookup::Found(Arc::clone(key)))
+        match found {
+            Some(key) => Lookup::Found(Arc::clone(key)),
+            None => {
+                self.missed.notify_one();
+                Lookup::Unknown
+            }
+        }
     }
 
     /// Fetches the set unless that was done a moment ago. Returns whether it is worth looking again.
@@ -94,11 +113,23 @@ impl JwksKeys {
         loop {
             self.refresh_if_allowed().await;
             let pause = if self.keys.load().is_empty() { RETRY_EVERY } else { REFRESH_EVERY };
+            let due = async {
+                tokio::select! {
+                    () = sleep(pause) => {}
+                    () = self.missed.notified() => self.least_pause().await,
+                }
+            };
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(pause) => {}
+                () = due => {}
             }
         }
+    }
+
+    /// Waits until the set may be fetched again.
+    async fn least_pause(&self) {
+        let last = *self.last_fetch.lock().await;
+        sleep(last.map_or(Duration::ZERO, |last| LEAST_PAUSE.saturating_sub(last.elapsed()))).await;
     }
 
     async fn fetch(&self) -> Result<Keys, FetchError> {
@@ -117,8 +148,9 @@ impl JwksKeys {
 
     /// One key that cannot be used does not spoil the others.
     fn read_set(&self, body: &[u8]) -> Result<Keys, FetchError> {
-        let set: JwkSet = serde_json::from_slice(body)?;
-        let keys: Keys = set.keys.iter().take(MAX_KEYS).filter_map(|jwk| self.usable(jwk)).collect();
+        let set: KeySet = serde_json::from_slice(body)?;
+        let read = |key| serde_json::from_value::<Jwk>(key).ok();
+        let keys: Keys = set.keys.into_iter().take(MAX_KEYS).filter_map(read).filter_map(|jwk| self.usable(&jwk)).collect();
         if keys.is_empty() { Err(FetchError::Empty) } else { Ok(keys) }
     }
 

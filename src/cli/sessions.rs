@@ -90,7 +90,7 @@ fn instead(command: &Command, config: &Config) -> String {
     let port = config.server.port.unwrap_or(3000);
     let path = match command {
         Command::List { .. } => "sessions".to_owned(),
-        Command::Show { id, .. } => format!("sessions/{id}/events?after=0"),
+        Command::Show { id, .. } => format!("sessions/{id}/events"),
     };
     format!("curl -H \"Authorization: Bearer $(agent-hub token --user <owner>)\" http://{}:{port}/api/v1/agents/{path}", config.server.host)
 }

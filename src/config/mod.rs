@@ -11,6 +11,8 @@ use secrecy::SecretString;
 
 use crate::runtime::RuntimeSettings;
 
+pub use crate::store::{file::FsyncPolicy, sqlite::Synchronous};
+
 mod layers;
 mod mistake;
 mod reader;
@@ -79,12 +81,16 @@ pub struct ServerConfig {
     pub message_rate: Option<MessageRate>,
     /// One WebSocket message or HTTP body, in bytes.
     pub message_bytes: usize,
-    /// From accepting a connection to its whole request head; also ends idle keep-alive.
+    /// From accepting a connection to its whole request head.
     pub header_timeout: Duration,
+    /// Between two requests of one connection.
+    pub idle_timeout: Duration,
     /// From the head to the whole body.
     pub body_timeout: Duration,
     /// Between pings; a socket silent for two of them is closed.
     pub heartbeat: Duration,
+    /// How often an SSE stream without events says that it lives.
+    pub sse_keep_alive: Duration,
     /// A peer that accepts no byte for this long is closed.
     pub stall_timeout: Duration,
     /// Bytes written but not yet taken by one socket.
@@ -166,7 +172,7 @@ pub struct StorageConfig {
     /// What an append of `sqlite` survives.
     pub synchronous: Synchronous,
     /// What an append of `file` survives.
-    pub fsync: Fsync,
+    pub fsync: FsyncPolicy,
 }
 
 /// The stores.
@@ -178,24 +184,6 @@ pub enum StorageKind {
     File,
     /// One SQLite database.
     Sqlite,
-}
-
-/// `PRAGMA synchronous`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Synchronous {
-    /// Survives `kill -9`.
-    Normal,
-    /// Survives a loss of power too.
-    Full,
-}
-
-/// When `file` forces data to the medium.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fsync {
-    /// Never; survives `kill -9`.
-    Never,
-    /// With every commit; survives a loss of power too.
-    Always,
 }
 
 /// Model vendors.

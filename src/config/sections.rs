@@ -11,8 +11,8 @@ use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{
-    AgentConfig, AuthConfig, AuthMode, Config, Fsync, Inputs, JwksAlgorithm, LogConfig, LogFormat, MessageRate, Mistake, ProviderConfig,
-    ProviderKind, ServerConfig, Source, StorageConfig, StorageKind, Synchronous, VendorConfig,
+    AgentConfig, AuthConfig, AuthMode, Config, FsyncPolicy, Inputs, JwksAlgorithm, LogConfig, LogFormat, MessageRate, Mistake,
+    ProviderConfig, ProviderKind, ServerConfig, Source, StorageConfig, StorageKind, Synchronous, VendorConfig,
     layers::Layers,
     reader::Reader,
     secrets,
@@ -44,7 +44,7 @@ enum Limits {
 choice!(Limits { "on" => Limits::On, "off" => Limits::Off });
 choice!(StorageKind { "memory" => StorageKind::Memory, "file" => StorageKind::File, "sqlite" => StorageKind::Sqlite });
 choice!(Synchronous { "normal" => Synchronous::Normal, "full" => Synchronous::Full });
-choice!(Fsync { "never" => Fsync::Never, "always" => Fsync::Always });
+choice!(FsyncPolicy { "never" => FsyncPolicy::Never, "always" => FsyncPolicy::Always });
 choice!(ProviderKind { "demo" => ProviderKind::Demo, "openai" => ProviderKind::OpenAi, "anthropic" => ProviderKind::Anthropic });
 choice!(LogFormat { "text" => LogFormat::Text, "json" => LogFormat::Json });
 choice!(JwksAlgorithm { "rs256" => JwksAlgorithm::Rs256, "es256" => JwksAlgorithm::Es256, "eddsa" => JwksAlgorithm::EdDsa });
@@ -92,7 +92,10 @@ fn server(r: &mut Reader, open_files: Option<usize>) -> ServerConfig {
     let host = r.take("server.host", "Anything but loopback needs a JWT_SECRET or a key set.", IpAddr::V4(Ipv4Addr::LOCALHOST));
     let port = r.optional("server.port", "Not set: the next free one from 3000 on. Set: that one or none. 0: the system chooses.", &3000);
     let origins: Vec<Origin> = r.take("server.allowed_origins", "Web origins besides the hub's own, exactly.", Vec::new());
-    let hosts = r.take_if("server.allowed_hosts", "Host names besides the loopback ones, without port.", Vec::new(), host_names);
+    let hosts =
+        r.take_if("server.allowed_hosts", "Host names besides the loopback ones, without port.", Vec::new(), |names: &Vec<String>| {
+            host_names(names)
+        });
     let trusted_proxies: Vec<IpNet> =
         r.take("server.trusted_proxies", "Proxies whose X-Forwarded-For is believed: addresses or networks.", Vec::new());
     // A fifth of the files stays for the store and for connections to vendors.
@@ -111,9 +114,12 @@ fn server(r: &mut Reader, open_files: Option<usize>) -> ServerConfig {
     );
     let mut time = |key, about, default, least, most| r.within(key, about, default, least, most);
     let header_timeout = time("server.header_timeout", "From accept to the whole request head.", 5 * SECOND, SECOND, MINUTE);
+    let idle_timeout = time("server.idle_timeout", "Between two requests of one connection.", 15 * SECOND, SECOND, 10 * MINUTE);
     let body_timeout = time("server.body_timeout", "From the head to the whole body.", 15 * SECOND, SECOND, 10 * MINUTE);
     let heartbeat =
         time("server.heartbeat", "Between pings; closed after two silent ones.", 20 * SECOND, Duration::from_millis(100), 10 * MINUTE);
+    let sse_keep_alive =
+        time("server.sse_keep_alive", "A silent SSE stream says this often that it lives.", 15 * SECOND, SECOND, 10 * MINUTE);
     let stall_timeout = time(
         "server.stall_timeout",
         "A peer that accepts no byte for this long is closed.",
@@ -140,8 +146,10 @@ fn server(r: &mut Reader, open_files: Option<usize>) -> ServerConfig {
         message_rate,
         message_bytes,
         header_timeout,
+        idle_timeout,
         body_timeout,
         heartbeat,
+        sse_keep_alive,
         stall_timeout,
         socket_window,
         send_buffer,
@@ -159,7 +167,7 @@ fn message_rate(r: &mut Reader) -> Option<MessageRate> {
     per_second.map(|per_second| MessageRate { per_second, burst })
 }
 
-fn host_names(names: &Vec<String>) -> Result<(), String> {
+fn host_names(names: &[String]) -> Result<(), String> {
     let fine = |name: &String| name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-'));
     match names.iter().find(|name| !fine(name)) {
         Some(name) => Err(format!("{name:?} is not a host name; write it without scheme, port and path")),
@@ -251,7 +259,7 @@ fn storage(r: &mut Reader, data_dir: &Path) -> StorageConfig {
     }
     let synchronous =
         r.take("storage.synchronous", "sqlite: normal survives kill -9, full also a loss of power (slower).", Synchronous::Normal);
-    let fsync = r.take("storage.fsync", "file: never survives kill -9, always also a loss of power (slower).", Fsync::Never);
+    let fsync = r.take("storage.fsync", "file: never survives kill -9, always also a loss of power (slower).", FsyncPolicy::Never);
     StorageConfig { kind, path, synchronous, fsync }
 }
 
@@ -281,6 +289,9 @@ fn runtime(r: &mut Reader, storage: StorageKind) -> RuntimeSettings {
     }
     let max_attempts = r.within("runtime.max_attempts", "Starts of one task, if the hub stops while it runs.", d.max_attempts, 1, 100);
     let max_steps = r.within("runtime.max_steps", "Model calls and tool rounds of one task.", d.max_steps, 1, 10_000);
+    let (least, most) = (Bytes(1024), Bytes(64 * 1024 * 1024));
+    let Bytes(answer_bytes) =
+        r.within("runtime.answer_bytes", "Text of one model call; longer is cut.", Bytes(d.answer_bytes), least, most);
     let tail_events = r.within("runtime.tail_events", "Recent events of a session kept in memory.", d.tail_events, 16, 1_000_000);
     let (least, most) = (Bytes(16 * 1024), Bytes(1024 * 1024 * 1024));
     let Bytes(tail_bytes) = r.within("runtime.tail_bytes", "The same in bytes.", Bytes(d.tail_bytes), least, most);
@@ -299,6 +310,7 @@ fn runtime(r: &mut Reader, storage: StorageKind) -> RuntimeSettings {
         stop_grace,
         max_attempts,
         max_steps,
+        answer_bytes,
         idle_unload,
         session_ttl,
         retention,

@@ -73,6 +73,13 @@ pub(crate) struct Shared {
     pub(crate) actors: TaskTracker,
 }
 
+impl Shared {
+    /// Has a sleeping session woken at about this time.
+    pub(crate) fn ring_at(&self, at: Timestamp, session: SessionId) {
+        self.alarms.lock().unwrap_or_else(PoisonError::into_inner).push((at, session));
+    }
+}
+
 /// A page of a listing.
 #[derive(Clone, Debug)]
 pub struct SessionPage {

@@ -34,6 +34,8 @@ pub struct RuntimeSettings {
     pub max_attempts: u32,
     /// Model calls and tool rounds of one task.
     pub max_steps: u32,
+    /// Text of one model call, in bytes; a longer answer is cut like a vendor cuts it at its length limit.
+    pub answer_bytes: usize,
     /// A session without tasks and readers leaves memory after this time.
     pub idle_unload: Duration,
     /// An idle session ends after this time; `None`: never.
@@ -67,6 +69,7 @@ impl Default for RuntimeSettings {
             stop_grace: Duration::from_secs(2),
             max_attempts: 2,
             max_steps: 10,
+            answer_bytes: 1024 * 1024,
             idle_unload: Duration::from_secs(300),
             session_ttl: None,
             retention: None,

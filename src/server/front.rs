@@ -37,7 +37,7 @@ const DEVELOPMENT_ORIGIN: &str = "http://localhost:3000";
 /// Serves connections until `stop`, then drains: tells sockets to come back, lets tasks end that are about to, closes sockets in
 /// batches. At most `config.server.drain`.
 pub(super) async fn serve(app: Arc<App>, listener: Listener, stop: CancellationToken) {
-    let edge = edge(&app, stop.clone());
+    let edge = Edge::new(edge_parts(&app, stop.clone()));
     let guard = api::service(&edge, []);
     let settings = front_settings(&app);
     // Not a child of `stop`: the listener must not end before it is known why.
@@ -80,12 +80,13 @@ async fn drain(hub: &Hub, edge: &Edge, deadline: Instant) {
     edge.sockets.wait().await;
 }
 
-fn edge(app: &Arc<App>, stop: CancellationToken) -> Arc<Edge> {
+/// What the edge of this hub is made of, as the configuration says.
+pub fn edge_parts(app: &Arc<App>, stop: CancellationToken) -> EdgeParts {
     let (config, server) = (&app.config, &app.config.server);
     let development = config.is_development();
     let own_page = development.then(|| DEVELOPMENT_ORIGIN.to_owned());
     let metrics = app.metrics.clone();
-    Edge::new(EdgeParts {
+    EdgeParts {
         hub: app.hub.clone(),
         identify: Arc::new(Identities(Arc::clone(app))),
         origins: Origins::new(server.allowed_origins.iter().cloned().chain(own_page)),
@@ -98,7 +99,7 @@ fn edge(app: &Arc<App>, stop: CancellationToken) -> Arc<Edge> {
             body_timeout: server.body_timeout,
             sockets_per_user: server.connections_per_user,
             sockets_per_address: server.connections_per_address,
-            ..EdgeSettings::default()
+            sse_keep_alive: server.sse_keep_alive,
         },
         metrics: Some(Arc::new(move || metrics.render())),
         socket: SocketSettings {
@@ -112,19 +113,20 @@ fn edge(app: &Arc<App>, stop: CancellationToken) -> Arc<Edge> {
         },
         drain: Drain::new(BATCHES, RECONNECT_SPREAD),
         stop,
-    })
+    }
 }
 
-fn front_settings(app: &App) -> FrontSettings {
+/// How connections are treated, as the configuration says.
+pub fn front_settings(app: &App) -> FrontSettings {
     let server = &app.config.server;
     FrontSettings {
         max_connections: server.max_connections,
         // A tenth more, of which each only gets to hear that there is no room.
         reserve: (server.max_connections / 10).clamp(16, 1024),
         header_timeout: server.header_timeout,
+        idle_timeout: server.idle_timeout,
         stall_timeout: server.stall_timeout,
         send_buffer: server.send_buffer,
-        ..FrontSettings::default()
     }
 }
 

@@ -26,6 +26,7 @@ mod listen;
 mod parts;
 mod signals;
 
+pub use front::{edge_parts, front_settings};
 pub use listen::Listener;
 pub use parts::open_store;
 

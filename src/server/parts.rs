@@ -2,8 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use metrics::{counter, histogram};
+
 use crate::{
-    config::{AgentConfig, Config, Fsync, ProviderConfig, ProviderKind, StorageConfig, StorageKind, Synchronous},
+    config::{AgentConfig, Config, ProviderConfig, ProviderKind, StorageConfig, StorageKind},
     provider::{
         SharedProvider,
         anthropic::Anthropic,
@@ -15,9 +17,9 @@ use crate::{
     runtime::agent::{Agent, Agents},
     store::{
         OpenError, SharedStore,
-        file::{FileConfig, FileStore, FsyncPolicy},
+        file::{FileConfig, FileStore},
         memory::MemoryStore,
-        sqlite::{self, SqliteConfig, SqliteStore},
+        sqlite::{Commit, SqliteConfig, SqliteStore},
     },
 };
 
@@ -34,27 +36,24 @@ const ANTHROPIC_MODEL: &str = "claude-sonnet-4-5";
 pub fn open_store(config: &StorageConfig) -> Result<SharedStore, OpenError> {
     Ok(match config.kind {
         StorageKind::Memory => Arc::new(MemoryStore::new()),
-        StorageKind::File => {
-            let fsync = match config.fsync {
-                Fsync::Always => FsyncPolicy::Always,
-                Fsync::Never => FsyncPolicy::Never,
-            };
-            Arc::new(FileStore::open(FileConfig { fsync, ..FileConfig::new(&config.path) })?)
-        }
+        StorageKind::File => Arc::new(FileStore::open(FileConfig { fsync: config.fsync, ..FileConfig::new(&config.path) })?),
         StorageKind::Sqlite => {
-            let synchronous = match config.synchronous {
-                Synchronous::Normal => sqlite::Synchronous::Normal,
-                Synchronous::Full => sqlite::Synchronous::Full,
-            };
-            let events = metrics::histogram!("agent_hub_commit_events");
-            let seconds = metrics::histogram!("agent_hub_commit_seconds");
-            let on_commit = move |commit: &sqlite::Commit| {
-                events.record(commit.events as f64);
-                seconds.record(commit.took.as_secs_f64());
-            };
-            let config = SqliteConfig { synchronous, on_commit: Some(Arc::new(on_commit)), ..SqliteConfig::new(&config.path) };
-            Arc::new(SqliteStore::open(config)?)
+            let on_commit = Some(count_commits());
+            let synchronous = config.synchronous;
+            Arc::new(SqliteStore::open(SqliteConfig { synchronous, on_commit, ..SqliteConfig::new(&config.path) })?)
         }
+    })
+}
+
+/// How large the groups are that commit together, and how long the medium takes for one.
+fn count_commits() -> Arc<dyn Fn(&Commit) + Send + Sync> {
+    let (appends, events) = (histogram!("agent_hub_commit_appends"), histogram!("agent_hub_commit_events"));
+    let (seconds, bytes) = (histogram!("agent_hub_commit_seconds"), counter!("agent_hub_commit_bytes_total"));
+    Arc::new(move |commit| {
+        appends.record(commit.appends as f64);
+        events.record(commit.events as f64);
+        seconds.record(commit.took.as_secs_f64());
+        bytes.increment(commit.bytes as u64);
     })
 }
 

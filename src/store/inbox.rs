@@ -40,7 +40,10 @@ struct State<J> {
     queue: VecDeque<Turn<J>>,
     /// What `queue` owns.
     held: Bound,
+    /// Threads that wait and have not been woken.
     sleeping: usize,
+    /// Threads that have been woken and have not noticed: a second job in the meantime need not wake anybody.
+    woken: usize,
     closed: bool,
 }
 
@@ -85,7 +88,7 @@ pub(super) enum Taken {
 
 impl<J: Send + 'static> Inbox<J> {
     pub(super) fn new(bound: Bound) -> Self {
-        let state = State { queue: VecDeque::new(), held: Bound { jobs: 0, bytes: 0 }, sleeping: 0, closed: false };
+        let state = State { queue: VecDeque::new(), held: Bound { jobs: 0, bytes: 0 }, sleeping: 0, woken: 0, closed: false };
         Self { state: Mutex::new(state), ready: Condvar::new(), bound }
     }
 
@@ -115,7 +118,7 @@ impl<J: Send + 'static> Inbox<J> {
         let mut state = self.state();
         if !state.closed && state.held.jobs < self.bound.jobs {
             state.put(Kept::Here(job), 0);
-            self.wake(&state);
+            self.wake(&mut state);
         }
     }
 
@@ -134,7 +137,7 @@ impl<J: Send + 'static> Inbox<J> {
             state.put(Kept::WithCaller(slot.clone()), bytes);
             Waiting(Some(slot))
         };
-        self.wake(&state);
+        self.wake(&mut state);
         waiting
     }
 
@@ -156,13 +159,13 @@ impl<J: Send + 'static> Inbox<J> {
                 Some(until) => {
                     let left = until.saturating_duration_since(Instant::now());
                     if left.is_zero() {
-                        state.sleeping -= 1;
+                        state.rise();
                         return Taken::Nothing;
                     }
                     self.ready.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
                 }
             };
-            state.sleeping -= 1;
+            state.rise();
         }
     }
 
@@ -181,8 +184,10 @@ impl<J: Send + 'static> Inbox<J> {
         CloseOnExit(self)
     }
 
-    fn wake(&self, state: &State<J>) {
+    fn wake(&self, state: &mut State<J>) {
         if state.sleeping > 0 {
+            state.sleeping -= 1;
+            state.woken += 1;
             self.ready.notify_one();
         }
     }
@@ -204,6 +209,15 @@ impl<J: Send + 'static> Drop for CloseOnExit<'_, J> {
 }
 
 impl<J> State<J> {
+    /// A thread stops waiting, whether it was woken or not.
+    fn rise(&mut self) {
+        if self.woken > 0 {
+            self.woken -= 1;
+        } else {
+            self.sleeping -= 1;
+        }
+    }
+
     fn put(&mut self, job: Kept<J>, bytes: usize) {
         if matches!(job, Kept::Here(_)) {
             self.held.jobs += 1;
@@ -248,7 +262,8 @@ mod tests {
 
     const ALL: Bound = Bound { jobs: 100, bytes: 100 };
 
-    struct Job(u32, Reply<u32>);
+    /// The reply is kept so that the call is not answered.
+    struct Job(u32, #[expect(dead_code, reason = "kept, not used")] Reply<u32>);
 
     fn taken(inbox: &Inbox<Job>, most: Bound) -> Vec<u32> {
         let mut out = Vec::new();

@@ -2,6 +2,11 @@
 
 use agent_hub_protocol::{SessionId, Timestamp};
 use bytes::Bytes;
+use tokio::{
+    runtime::Handle,
+    sync::mpsc::{self, error::TrySendError},
+    task::JoinHandle,
+};
 
 use super::{Append, AppendError, Space, StoreError, Write, inbox::Reply};
 
@@ -31,6 +36,7 @@ pub(super) struct Erasure {
 }
 
 /// Where the answer of a job of a group goes.
+#[derive(Debug)]
 pub(super) enum Answer {
     Append(Reply<(), AppendError>),
     Plain(Reply<()>),
@@ -48,6 +54,52 @@ impl Answer {
             }))),
             Self::Nobody => {}
         }
+    }
+}
+
+/// The answers of one commit.
+pub(super) type Answers = Vec<(Answer, Result<(), AppendError>)>;
+
+/// Gives the answers of large commits from inside the runtime: waking a thousand tasks from a thread outside costs a lock and often a
+/// system call each, from inside next to nothing.
+#[derive(Debug)]
+pub(super) struct Herald(Option<mpsc::Sender<Answers>>);
+
+/// Fewer answers than this are given at once.
+const HERALD_FROM: usize = 8;
+
+/// Commits whose answers wait to be given. Full: the writing thread gives them itself.
+const HERALD_BOUND: usize = 16;
+
+impl Herald {
+    /// A herald in the runtime this is called in, and its task, which ends when the herald is dropped. Outside of a runtime the answers are
+    /// given where they are.
+    pub(super) fn start() -> (Self, Option<JoinHandle<()>>) {
+        let Ok(runtime) = Handle::try_current() else { return (Self(None), None) };
+        let (herald, mut batches) = mpsc::channel::<Answers>(HERALD_BOUND);
+        let task = runtime.spawn(async move {
+            while let Some(answers) = batches.recv().await {
+                give(answers);
+            }
+        });
+        (Self(Some(herald)), Some(task))
+    }
+
+    pub(super) fn give(&self, answers: Answers) {
+        match &self.0 {
+            Some(herald) if answers.len() >= HERALD_FROM => {
+                if let Err(TrySendError::Full(answers) | TrySendError::Closed(answers)) = herald.try_send(answers) {
+                    give(answers);
+                }
+            }
+            _ => give(answers),
+        }
+    }
+}
+
+fn give(answers: Answers) {
+    for (answer, result) in answers {
+        answer.give(result);
     }
 }
 

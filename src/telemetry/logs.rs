@@ -1,6 +1,6 @@
 //! Logs on standard error, and where the spans go.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 
 use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::{
@@ -81,7 +81,8 @@ fn formatted<S>(format: LogFormat) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
-    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    // Colours in a file are noise.
+    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
     match format {
         LogFormat::Text => layer.boxed(),
         LogFormat::Json => layer.json().flatten_event(true).boxed(),

@@ -61,7 +61,8 @@ impl fmt::Debug for MetricsHandle {
 fn builder() -> Result<PrometheusBuilder, BuildError> {
     PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
-        .set_buckets_for_metric(Matcher::Suffix("_events".to_owned()), &EVENTS)
+        .set_buckets_for_metric(Matcher::Suffix("_events".to_owned()), &EVENTS)?
+        .set_buckets_for_metric(Matcher::Suffix("_appends".to_owned()), &EVENTS)
 }
 
 fn resident_bytes() -> Option<f64> {

@@ -48,6 +48,10 @@ impl Hosts {
             return Err(HostError::Malformed);
         }
         let name = authority.host();
+        let port = host.get(name.len()..).unwrap_or_default();
+        if !port.is_empty() && port.strip_prefix(':').is_none_or(|port| port.parse::<u16>().is_err()) {
+            return Err(HostError::Malformed);
+        }
         let ours = is_loopback_name(name) || self.allowed.iter().any(|allowed| allowed == host || allowed == name);
         if ours { Ok(()) } else { Err(HostError::Foreign) }
     }

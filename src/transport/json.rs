@@ -41,10 +41,15 @@ pub fn decode<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
     if deeper_than(text, limits::JSON_DEPTH) {
         return Err(invalid_json(&format!("Invalid JSON: nested deeper than {} levels", limits::JSON_DEPTH)));
     }
-    serde_json::from_str::<T>(text).map_err(|error| match error.classify() {
+    let value = serde_json::from_str::<T>(text).map_err(|error| match error.classify() {
         Category::Data => wrong_field::<T>(text, &error),
         Category::Syntax | Category::Eof | Category::Io => invalid_json("Invalid JSON"),
-    })
+    })?;
+    // An array with the fields' values in order would pass as a struct.
+    if text.trim_start().starts_with('[') {
+        return Err(Problem::invalid("body", "The body must be a JSON object"));
+    }
+    Ok(value)
 }
 
 fn invalid_json(text: &str) -> Problem {

@@ -1,9 +1,14 @@
 //! The hub as its users meet it: real sockets, real files, real processes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on says so")]
 
+mod cli;
 mod config;
+mod dependencies;
 mod harness;
+mod http;
+mod layers;
 mod provider;
 mod resume;
+mod support;
 mod trouble;
 mod ws;

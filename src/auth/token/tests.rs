@@ -265,6 +265,8 @@ async fn a_key_set_is_fetched_when_needed_and_not_when_teased() {
     let set = json!({"keys": [
         {"kty": "oct", "kid": "one", "k": "c2VjcmV0"},
         {"kty": "XXX", "kid": "strange"},
+        {"kty": "RSA", "kid": "half"},
+        "not a key",
         {"kty": "OKP", "crv": "Ed25519", "kid": "one", "use": "sig", "x": ED_PUBLIC},
         {"kty": "OKP", "crv": "Ed25519", "kid": "enc", "use": "enc", "x": ED_PUBLIC},
     ]});
@@ -281,5 +283,26 @@ async fn a_key_set_is_fetched_when_needed_and_not_when_teased() {
     assert_eq!(auth.authenticate(&confused).await, Err(InvalidToken), "a public key is no secret");
     assert_eq!(asked.load(Ordering::SeqCst), 1, "unknown keys do not make the hub ask again");
     assert!(matches!(auth.mint("ada", Plan::Free, &[], Duration::from_secs(60)), Err(MintError::NoSecret)));
+    server.abort();
+}
+
+#[tokio::test]
+async fn a_key_set_is_kept_fresh_beside_the_requests() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let set = json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "one", "x": ED_PUBLIC}]});
+    let (url, asked, server) = provider(set).await;
+    let auth = Arc::new(Authenticator::open(&config(AuthMode::Jwks { url, algorithm: JwksAlgorithm::EdDsa })).expect("open"));
+    let stop = CancellationToken::new();
+    let (keeper, stopped) = (Arc::clone(&auth), stop.clone());
+    let keeper = tokio::spawn(async move { keeper.keep_fresh(stopped).await });
+    let fetched = async {
+        while auth.verify(&ed_token("one")).is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), fetched).await.expect("fetched at start");
+    assert_eq!(asked.load(Ordering::SeqCst), 1, "however often it was missed");
+    stop.cancel();
+    keeper.await.expect("ends when told");
     server.abort();
 }

@@ -8,6 +8,7 @@ use std::{
 
 use agent_hub_protocol::{Epoch, Seq, SessionId};
 use futures::future::BoxFuture;
+use metrics::histogram;
 use tokio::sync::Notify;
 
 use super::tail::{Behind, LogEvent, Tail, TailEnd};
@@ -88,7 +89,8 @@ impl Reader {
                     self.last = out[before..].last().map_or(self.last, |e| e.seq);
                     return Poll::Ready(Ok(()));
                 }
-                Poll::Ready(Ok(Behind::Older)) => {
+                Poll::Ready(Ok(Behind::Older(lag))) => {
+                    histogram!("agent_hub_reader_lag_events").record(lag as f64);
                     let page = Page { bytes: PAGE.bytes.min(max_bytes.max(1)), ..PAGE };
                     self.page = Some(self.store.read(self.session, self.last, page));
                 }

@@ -57,8 +57,8 @@ enum Place {
 pub(super) enum Behind {
     /// This many events were taken.
     Taken,
-    /// The position is older than the tail: read the store.
-    Older,
+    /// The position is this many events behind the head, and older than the tail: read the store.
+    Older(u64),
 }
 
 impl Tail {
@@ -156,7 +156,7 @@ impl Tail {
             return Poll::Pending;
         }
         let Some(first) = inner.events.front().map(|e| e.seq).filter(|first| *first <= after + 1) else {
-            return Poll::Ready(Ok(Behind::Older));
+            return Poll::Ready(Ok(Behind::Older(inner.head - after)));
         };
         // The distance within the tail is at most its length, which is a usize.
         let skip = (after + 1 - first) as usize;

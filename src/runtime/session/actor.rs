@@ -121,7 +121,7 @@ enum Ending {
 struct Owed {
     answers: Vec<(Reply<Done>, Result<Done, Refusal>)>,
     todos: Vec<(tokio::sync::oneshot::Sender<Todo>, Work)>,
-    looks: Vec<Box<Envelope>>,
+    looks: Vec<Envelope>,
     start: Option<TaskId>,
 }
 
@@ -135,7 +135,7 @@ struct Counted {
 
 impl Actor {
     async fn live(mut self) {
-        let ending = match self.wake().await {
+        let ending = match Box::pin(self.wake()).await {
             Ok(()) => self.work().await,
             Err(error) => {
                 self.refuse_all(&error).await;
@@ -143,7 +143,7 @@ impl Actor {
             }
         };
         if matches!(ending, Ending::Sleep | Ending::Stop) {
-            self.leave_checkpoint().await;
+            Box::pin(self.leave_checkpoint()).await;
         }
         self.shared.awake.remove_if(&self.id, |_, handle| handle.is_of(&self.tail));
         self.requests.close();
@@ -170,7 +170,7 @@ impl Actor {
                 return Ending::Stop;
             }
             if let Err(error) = self.step(Some(chosen)).await {
-                self.repair(error).await;
+                Box::pin(self.repair(error)).await;
             }
         }
     }
@@ -252,12 +252,13 @@ impl Actor {
                 Ok(Answer::WhenEnded) => self.deferred.push((Until::Ended, reply)),
                 Err(refusal) => owed.answers.push((reply, Err(refusal))),
             },
-            look => owed.looks.push(Box::new(look)),
+            look => owed.looks.push(look),
         }
     }
 
     async fn change(&mut self, who: &crate::runtime::Principal, change: &Change, out: &mut Outbox) -> Result<Answer, Refusal> {
-        let entry = self.find_entry(change).await?;
+        // Boxed like everything here that is rare, so that an idle session does not carry room for it.
+        let entry = Box::pin(self.find_entry(change)).await?;
         let shared = Arc::clone(&self.shared);
         let now = out.now;
         let quota = |resource| shared.quotas.take(who, resource, now);
@@ -442,11 +443,11 @@ impl Actor {
         self.finish_deferred().await?;
         let mut first_socket = false;
         for look in owed.looks {
-            first_socket |= self.look(*look).await;
+            first_socket |= self.look(look).await;
         }
         if first_socket {
             let mut out = Outbox { record: true, ..Outbox::at(Timestamp::now()) };
-            self.commit(&mut out, &mut Owed::default()).await?;
+            Box::pin(self.commit(&mut out, &mut Owed::default())).await?;
         }
         Ok(())
     }
@@ -489,7 +490,7 @@ impl Actor {
             }
         }
         self.deferred = kept;
-        if erase { self.erase().await } else { Ok(()) }
+        if erase { Box::pin(self.erase()).await } else { Ok(()) }
     }
 
     async fn erase(&mut self) -> Result<(), AppendError> {
@@ -538,7 +539,7 @@ impl Actor {
                         let last_seq = known.last_seq;
                         state.task_info(task).map(|info| TaskView { session: self.id, info, cursor: state.cursor(), last_seq })
                     }
-                    None => load::old_task(&self.shared.store, state, task).await,
+                    None => Box::pin(load::old_task(&self.shared.store, state, task)).await,
                 };
                 drop(reply.send(view.map(Box::new).ok_or_else(Refusal::task_not_found)));
                 false
@@ -659,6 +660,8 @@ impl Actor {
 
     async fn refuse_all(&mut self, error: &AppendError) {
         tracing::warn!(session = %self.id, %error, "the session could not be read");
+        // Tried again later, because a task of it may be waiting to be recovered.
+        self.shared.ring_at(Timestamp::now().plus(*RETRY.end()), self.id);
         let refusal = Refusal::overloaded("The store does not answer");
         for envelope in self.waiting.drain(..) {
             envelope.ask.refuse(refusal.clone());
@@ -702,7 +705,7 @@ impl Actor {
     async fn leave_checkpoint(&mut self) {
         let Some(state) = &self.state else { return };
         if let Some(due) = state.next_due(&self.shared.settings) {
-            self.shared.alarms.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((due, self.id));
+            self.shared.ring_at(due, self.id);
         }
         if state.active.is_some() || state.head < self.loaded_at + CHECKPOINT_AFTER {
             return;

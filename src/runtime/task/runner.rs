@@ -3,7 +3,7 @@
 //! The actor decides what to do next ([`Todo`]); the runner does it and reports. Dropping the runner closes the connection to the
 //! vendor.
 
-use std::{collections::VecDeque, sync::Arc, time::Instant};
+use std::{collections::VecDeque, future::poll_fn, sync::Arc, task::Poll, time::Instant};
 
 use agent_hub_protocol::{TaskId, limits::MERGED_TOKEN_BYTES};
 use futures::StreamExt;
@@ -15,7 +15,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    provider::{CallEnd, ModelEvent, ModelRequest, ModelToolCall, ProviderError, ProviderErrorKind},
+    provider::{CallEnd, ModelEvent, ModelRequest, ModelStream, ModelToolCall, ProviderError, ProviderErrorKind},
     runtime::{
         agent::{ASK_USER, Agent, tool_specs},
         refusal::Refusal,
@@ -28,6 +28,8 @@ use crate::{
 const REPORTS: usize = 2;
 /// Text the runner holds while the actor is busy. Full: it stops polling the model until the store has caught up.
 const GATHERED_BYTES: usize = 4 * MERGED_TOKEN_BYTES;
+/// The same bound for reports that are not text: a model that only calls tools is not read without end either.
+const GATHERED_REPORTS: usize = 64;
 
 /// A piece of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,12 +169,14 @@ impl Runner {
                 room = self.out.reserve(), if !gathered.is_empty() => {
                     room.map_err(|_| Stopped)?.send(gathered.take());
                 }
-                item = stream.next(), if gathered.bytes < GATHERED_BYTES => match item {
-                    Some(Ok(ModelEvent::End(end))) => break Ok(CallReport::Ended(end)),
-                    Some(Ok(event)) => gathered.add(event),
-                    Some(Err(error)) => break Err(error),
-                    None => break Err(cut_off()),
-                },
+                ended = pull(&mut stream, &mut gathered), if gathered.has_room() => {
+                    if let Some(ended) = ended {
+                        break ended;
+                    }
+                    if gathered.total >= ask.answer_bytes {
+                        break Ok(CallReport::Ended(CallEnd { truncated: true, ..CallEnd::default() }));
+                    }
+                }
             }
         };
         // The connection closes here, before anything is waited for.
@@ -199,16 +203,44 @@ impl Runner {
     }
 }
 
+/// Takes what the model has ready, at least one piece. Returns how the call ended, once it has.
+///
+/// Cancel safety: safe; a piece that was taken is in `gathered`.
+async fn pull(stream: &mut ModelStream, gathered: &mut Gathered) -> Option<Result<CallReport, ProviderError>> {
+    poll_fn(|cx| {
+        let mut any = false;
+        while gathered.has_room() {
+            match stream.poll_next_unpin(cx) {
+                Poll::Pending if any => return Poll::Ready(None),
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(Ok(ModelEvent::End(end)))) => return Poll::Ready(Some(Ok(CallReport::Ended(end)))),
+                Poll::Ready(Some(Ok(event))) => gathered.add(event),
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
+                Poll::Ready(None) => return Poll::Ready(Some(Err(cut_off()))),
+            }
+            any = true;
+        }
+        Poll::Ready(None)
+    })
+    .await
+}
+
 /// What the runner holds until the actor has room: adjacent pieces of one kind as one.
 #[derive(Default)]
 struct Gathered {
     reports: VecDeque<Report>,
     bytes: usize,
+    /// Text that ever came in.
+    total: usize,
 }
 
 impl Gathered {
     fn is_empty(&self) -> bool {
         self.reports.is_empty()
+    }
+
+    fn has_room(&self) -> bool {
+        self.bytes < GATHERED_BYTES && self.reports.len() < GATHERED_REPORTS
     }
 
     fn add(&mut self, event: ModelEvent) {
@@ -220,6 +252,7 @@ impl Gathered {
             ModelEvent::End(CallEnd { .. }) => return,
         };
         self.bytes += delta.text().len();
+        self.total += delta.text().len();
         if let Some(Report::Deltas(deltas)) = self.reports.back_mut() {
             match deltas.last_mut() {
                 Some(last) if last.takes(&delta) => last.push(delta.text()),

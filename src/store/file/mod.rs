@@ -8,6 +8,8 @@ mod frame;
 mod journal;
 mod open;
 mod session_file;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::{

@@ -106,7 +106,8 @@ impl Gathered {
                 continue;
             }
             // Without its journal the directory is not what was left; which end is missing cannot be told.
-            if scanned.torn || without_journal {
+            let damaged = scanned.session.as_ref().is_none_or(|session| session.damaged);
+            if (scanned.torn || without_journal) && !damaged {
                 tracing::warn!(session = %id, "the end of the log was cut off and is repaired; its clients are told to start over");
                 session_file::repair(&path, id, &mut scanned)?;
             }

@@ -4,6 +4,7 @@ use std::{
     collections::{HashMap, HashSet},
     fs::{self, File, OpenOptions},
     io,
+    path::Path,
     sync::Arc,
     thread::JoinHandle,
 };
@@ -144,7 +145,7 @@ impl Writer {
             }
             (None, Some(_)) if !state.entries.is_taken(id) => {
                 check_head(append.expected, 0)?;
-                (0, true)
+                (0, false)
             }
             (None, _) => return Err(AppendError::Erased),
         };
@@ -166,7 +167,7 @@ impl Writer {
             std::collections::hash_map::Entry::Occupied(open) => open.into_mut(),
             std::collections::hash_map::Entry::Vacant(place) => {
                 let path = path_of(&self.shared.paths.sessions, id);
-                place.insert(OpenOptions::new().write(true).create(is_new).truncate(false).open(path)?)
+                place.insert(if is_new { create(&path)? } else { OpenOptions::new().write(true).open(path)? })
             }
         };
         append_at(file, plan.length, data, plan.untidy, sync)?;
@@ -282,5 +283,18 @@ impl Writer {
             file.sync_all()?;
         }
         self.journal.leave_clean()
+    }
+}
+
+/// A new file, in place of the rest of one whose making failed. Not by cutting that to nothing: some file systems then write to the disk
+/// when it is closed.
+fn create(path: &Path) -> io::Result<File> {
+    let create = || OpenOptions::new().write(true).create_new(true).open(path);
+    match create() {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            fs::remove_file(path)?;
+            create()
+        }
+        created => created,
     }
 }

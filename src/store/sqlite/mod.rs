@@ -7,11 +7,13 @@
 //! |---|---|
 //! | `schema.rs` | tables, connections, which incarnation of the store this is |
 //! | `writer.rs`, `group.rs` | the writing thread; what one commit does |
+//! | `bundle.rs` | what a row of the log is made of |
 //! | `index.rs` | which rows hold a session's events |
 //! | `reader.rs` | questions and their answers |
 //! | `checkpoint.rs` | the checkpointing thread |
 //! | `sidecar.rs` | the lock and the mark beside the database |
 
+mod bundle;
 mod checkpoint;
 mod error;
 mod group;
@@ -19,6 +21,8 @@ mod index;
 mod reader;
 mod schema;
 mod sidecar;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::{
@@ -31,7 +35,7 @@ use std::{
 
 use agent_hub_protocol::{Seq, SessionId, Timestamp};
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::{FutureExt, future::BoxFuture};
 
 use self::{
     checkpoint::Checkpointer,
@@ -43,8 +47,8 @@ use self::{
 use super::{
     Append, AppendError, OpenError, Page, SessionFilter, SessionRecord, Space, Store, StoreError, StoredEvent, StoredSession, Write,
     host::{self, lock_file},
-    inbox::{Bound, Inbox},
-    jobs::{CALL_BYTES, Erasure, Job, append_bytes, written_bytes},
+    inbox::{Bound, Inbox, lock},
+    jobs::{CALL_BYTES, Erasure, Herald, Job, append_bytes, written_bytes},
 };
 
 /// What the writer's inbox owns. Full: the futures of further calls keep their jobs and wait their turn.
@@ -67,7 +71,7 @@ pub struct SqliteConfig {
     /// Names this boot of the machine; `None` asks the kernel. For tests.
     pub boot_id: Option<String>,
     /// Called after each commit, on the writing thread: must be quick and must not call the store.
-    pub on_commit: Option<Arc<dyn Fn(&Commit) + Send + Sync>>,
+    pub on_commit: Option<CommitHook>,
 }
 
 impl SqliteConfig {
@@ -113,6 +117,9 @@ impl Synchronous {
     }
 }
 
+/// Hears of each commit.
+pub type CommitHook = Arc<dyn Fn(&Commit) + Send + Sync>;
+
 /// One commit, for metrics.
 #[derive(Clone, Copy, Debug)]
 pub struct Commit {
@@ -134,6 +141,8 @@ pub struct SqliteStore {
     shared: Arc<Shared>,
     /// Joined on drop. The writer itself joins the other threads when it ends.
     writer: Option<JoinHandle<()>>,
+    /// The task that gives the writer's answers; ends with the writer, awaited by `close`.
+    herald: Mutex<Option<tokio::task::JoinHandle<()>>>,
 }
 
 /// What the threads of one store have in common.
@@ -152,6 +161,9 @@ struct Shared {
 impl SqliteStore {
     /// Opens or makes the database, and starts the threads. Blocks: a store with many rows since the last clean stop takes a moment.
     ///
+    /// Called in a runtime it also starts a task there, which gives the answers of large commits; that runtime must then be running as long
+    /// as the store is used.
+    ///
     /// # Errors
     /// [`OpenError::Locked`] when another process has it, [`OpenError::TooNew`] when a newer version wrote it.
     pub fn open(config: SqliteConfig) -> Result<Self, OpenError> {
@@ -167,7 +179,8 @@ impl SqliteStore {
         let mark = Mark { identity: now.identity, generation: now.generation, next_row: now.next_row };
         let mark = MarkFile::create(&path, mark).map_err(|error| failed(&config.path, &error))?;
         let watermark = schema::get_meta(&db, "watermark").map_err(sqlite)?.unwrap_or(0);
-        let index = Index::load(&db, watermark).map_err(sqlite)?;
+        let damaged = |error: StoreError| OpenError::Failed { path: path.display().to_string(), reason: error.to_string() };
+        let index = Index::load(&db, watermark).map_err(damaged)?;
         schema::set_synchronous(&db, config.synchronous).map_err(sqlite)?;
         let shared = Arc::new(Shared {
             generation: now.generation,
@@ -177,7 +190,8 @@ impl SqliteStore {
             commits: AtomicU64::new(0),
             config,
         });
-        let writer = Writer::new(shared.clone(), &db, mark, now.next_row).map_err(sqlite)?;
+        let (herald, heralding) = Herald::start();
+        let writer = Writer::new(shared.clone(), &db, mark, herald, now.next_row).map_err(sqlite)?;
         let checkpointer = schema::open_checkpointer(&path).map_err(sqlite)?;
         // Ends by itself should the rest fail.
         let checkpointer = Checkpointer::start(shared.clone(), checkpointer).map_err(|error| failed(&path, &error))?;
@@ -187,7 +201,7 @@ impl SqliteStore {
             shared.reads.close();
             failed(&path, &error)
         })?;
-        Ok(Self { shared, writer: Some(writer) })
+        Ok(Self { shared, writer: Some(writer), herald: Mutex::new(heralding) })
     }
 
     fn ask<T: Send + 'static>(
@@ -297,7 +311,16 @@ impl Store for SqliteStore {
         let closed = self.shared.writes.call(CALL_BYTES, Job::Close);
         // What was handed over before is still carried out; whatever comes after is told that the store is closed.
         self.shared.writes.close();
-        closed
+        let herald = lock(&self.herald).take();
+        async move {
+            let closed = closed.await;
+            if let Some(herald) = herald {
+                // An error means that the runtime is shutting down, which ended it as well.
+                let _ = herald.await;
+            }
+            closed
+        }
+        .boxed()
     }
 
     fn kind(&self) -> &'static str {

@@ -127,8 +127,8 @@ pub fn websocket_config(settings: &SocketSettings) -> WebSocketConfig {
         // An idle socket costs this much; a larger message is read in pieces of it.
         .read_buffer_size(1024)
         .write_buffer_size(16 * 1024)
-        // The window is kept by us; this only has to be above it and one message.
-        .max_write_buffer_size(settings.window * 2 + 4 * settings.message_bytes)
+        // The window is kept by us: nothing is written while the last flush is not through, and then at most a window and one event.
+        .max_write_buffer_size(usize::MAX)
         .max_message_size(Some(settings.message_bytes))
         .max_frame_size(Some(settings.message_bytes))
 }
@@ -546,7 +546,10 @@ fn close_for(error: &WsError) -> Close {
         WsError::Capacity(_) => Close::With(CloseCode::TooBig),
         WsError::Utf8(_) => Close::Wire(WireCode::Invalid),
         WsError::Protocol(_) => Close::Wire(WireCode::Protocol),
-        _ => Close::Peer,
+        other => {
+            tracing::debug!(error = %other, "socket lost");
+            Close::Peer
+        }
     }
 }
 

@@ -50,7 +50,7 @@ impl SessionState {
             session: self.info(followed),
             messages,
             earlier_messages,
-            tasks: shown.map(Task::info).collect(),
+            tasks: without_old_results(shown.map(Task::info).collect()),
             queue: self.line.iter().copied().filter(|id| self.task(*id).is_some_and(|t| t.status == TaskStatus::Queued)).collect(),
             pending_inputs: self
                 .tasks
@@ -114,6 +114,17 @@ impl Task {
             first_seq: self.first_seq,
         }
     }
+}
+
+/// Results are texts that stand among the messages already; only the newest is repeated, so that a snapshot stays small.
+fn without_old_results(mut tasks: Vec<TaskInfo>) -> Vec<TaskInfo> {
+    let newest = tasks.iter().rposition(|task| task.result.is_some());
+    for (at, task) in tasks.iter_mut().enumerate() {
+        if Some(at) != newest {
+            task.result = None;
+        }
+    }
+    tasks
 }
 
 fn message_of(entry: &Entry) -> Option<MessageInfo> {

@@ -19,6 +19,9 @@ use crate::{
     runtime::{settings::RuntimeSettings, task::Delta},
 };
 
+/// Nesting of a tool's arguments; JSON readers give up at 128.
+const MAX_DEPTH: usize = 64;
+
 /// How the last model call went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CallReport {
@@ -46,6 +49,8 @@ pub(crate) struct ModelAsk {
     pub(crate) model: Option<String>,
     pub(crate) tools: Vec<String>,
     pub(crate) options: Map<String, Value>,
+    /// Text it may answer with, in bytes.
+    pub(crate) answer_bytes: usize,
 }
 
 impl SessionState {
@@ -113,7 +118,8 @@ impl SessionState {
         }
         self.close_message(id, false, out);
         let call_id = self.fresh_id('c');
-        self.emit(out, Some(id), EventBody::ToolCall(ToolCall { call_id, tool: call.tool, arguments: call.arguments }));
+        let arguments = readable(call.arguments);
+        self.emit(out, Some(id), EventBody::ToolCall(ToolCall { call_id, tool: call.tool, arguments }));
     }
 
     /// A call starts.
@@ -179,7 +185,7 @@ impl SessionState {
                 self.close_message(id, false, out);
                 let usage = agent_hub_protocol::event::Usage { input_tokens: end.input_tokens, output_tokens: end.output_tokens };
                 self.emit(out, Some(id), EventBody::Usage(usage));
-                let output = end.truncated.then(|| Value::String("truncated at the model's length limit".to_owned()));
+                let output = end.truncated.then(|| Value::String("truncated at the length limit".to_owned()));
                 self.emit_step(id, None, StepPhase::Completed, None, output, out);
             }
             Some(CallReport::Aborted) => {
@@ -217,6 +223,7 @@ impl SessionState {
             model: task.options.as_ref().and_then(|o| o.get("model")?.as_str().map(str::to_owned)).or_else(|| self.model.clone()),
             tools: task.tools.clone().unwrap_or_else(|| self.tools.clone()),
             options: task.options.clone().unwrap_or_default(),
+            answer_bytes: settings.answer_bytes,
         };
         self.emit_step(id, None, StepPhase::Started, None, None, out);
         Work::Model(Box::new(ask))
@@ -449,6 +456,18 @@ impl SessionState {
         }
         messages
     }
+}
+
+/// A value as the log can give it back: what is nested so deeply that a reader would refuse it is kept as its text.
+fn readable(value: Value) -> Value {
+    fn depth(value: &Value) -> usize {
+        match value {
+            Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+            Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or(0),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
+        }
+    }
+    if depth(&value) > MAX_DEPTH { Value::String(value.to_string()) } else { value }
 }
 
 fn hub_resolution(request: &InputRequested, outcome: ResolvedOutcome) -> InputResolved {

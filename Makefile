@@ -1,0 +1,53 @@
+# What CI runs is what you run.
+#
+#   make quick   format, lints and tests of what changed last: the loop while working
+#   make test    everything, as CI does
+#   make lint    format and clippy only
+#   make bench   throughput and latency on this machine
+#   make soak    the long figures: hours, not minutes
+
+CARGO ?= cargo
+# nextest runs each test in a process of its own and in parallel; without it the same tests run under cargo test.
+NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
+
+.PHONY: test quick lint unit doc-tests drift bench soak setup
+
+test: setup lint unit doc-tests drift
+
+setup:
+	./scripts/setup-test.sh
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+# Licences and forbidden dependencies are checked here too: tests/it/dependencies.rs.
+unit:
+ifeq ($(NEXTEST),yes)
+	$(CARGO) nextest run --workspace --no-fail-fast
+else
+	$(CARGO) test --workspace --lib --bins --tests --examples --no-fail-fast
+endif
+
+# nextest runs no doc tests.
+doc-tests:
+	$(CARGO) test --workspace --doc
+
+# Generated files are what their sources generate.
+drift:
+	$(CARGO) run --quiet -p agent-hub-protocol --example generate -- --check
+
+quick:
+	$(CARGO) fmt --all
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+ifeq ($(NEXTEST),yes)
+	$(CARGO) nextest run --workspace
+else
+	$(CARGO) test --workspace --lib --tests
+endif
+
+bench:
+	$(CARGO) run --release -p agent-hub-load -- bench
+
+soak:
+	$(CARGO) run --release -p agent-hub-load -- soak

@@ -1,0 +1,107 @@
+//! Memory: of sockets, of sessions, and whether it grows in proportion.
+
+use std::time::Duration;
+
+use agent_hub_protocol::{SessionId, TaskId};
+use serde::Serialize;
+use tokio::time::sleep;
+
+use super::{
+    fleet::{Fleet, Member},
+    server::{Kind, Programs, Server},
+};
+use crate::{process::Process, token, wire::Wire};
+
+/// A task that leaves a log of twenty events or a little more: eight of the task and its one step besides the tokens.
+const TWENTY_EVENTS: &str = "/pace 20 /tokens 12";
+
+/// Resident KiB per session at the stations of its life.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(super) struct Footprint {
+    /// How many sessions.
+    pub(super) sessions: usize,
+    /// Connected, nothing done.
+    pub(super) idle_kib: f64,
+    /// After twenty events, connected.
+    pub(super) used_kib: f64,
+    /// The same sessions without their sockets.
+    pub(super) parked_kib: f64,
+    /// After `idle_unload`.
+    pub(super) unloaded_kib: f64,
+}
+
+/// Connected sessions through their life.
+///
+/// # Errors
+/// The hub does not start, or refuses connections.
+pub(super) async fn connected(programs: &Programs, sessions: usize) -> anyhow::Result<Footprint> {
+    let unload = Duration::from_secs(30);
+    let environment = [
+        ("AGENT_HUB_SERVER__MAX_CONNECTIONS", (sessions + 200).to_string()),
+        ("AGENT_HUB_RUNTIME__IDLE_UNLOAD", format!("{}s", unload.as_secs())),
+    ];
+    let server = Server::start(programs, Kind::Sqlite, &environment).await?;
+    // What the first sessions make the process load is not theirs.
+    drop(Fleet::open(&server, 50).await?);
+    sleep(Duration::from_millis(500)).await;
+    let before = server.process.rss_kib()?;
+    let fleet = Fleet::open(&server, sessions).await?;
+    let mut found = Footprint { sessions, idle_kib: per_session(server.process, before, sessions)?, ..Footprint::default() };
+    let spread = Duration::from_millis(sessions as u64);
+    let (submitted, read) = tokio::join!(
+        fleet.submit(TWENTY_EVENTS, spread),
+        fleet.read_rounds(spread + Duration::from_secs(30), |tally| tally.seen.iter().all(|seen| seen.terminal > 0))
+    );
+    submitted?;
+    read?;
+    found.used_kib = per_session(server.process, before, sessions)?;
+    drop(fleet);
+    sleep(Duration::from_secs(2)).await;
+    found.parked_kib = per_session(server.process, before, sessions)?;
+    sleep(unload + Duration::from_secs(10)).await;
+    found.unloaded_kib = per_session(server.process, before, sessions)?;
+    Ok(found)
+}
+
+/// Sessions without sockets, so that files do not bound their number: resident KiB per session.
+///
+/// # Errors
+/// The hub does not start, or breaks.
+pub(super) async fn without_sockets(programs: &Programs, sessions: usize) -> anyhow::Result<f64> {
+    const BATCH: usize = 500;
+    let environment = [("AGENT_HUB_SERVER__ATTACHED_SESSIONS", "10000".to_owned()), ("AGENT_HUB_RUNTIME__IDLE_UNLOAD", "1h".to_owned())];
+    let server = Server::start(programs, Kind::Sqlite, &environment).await?;
+    let wire = Wire::connect(server.address, &token::mint("bench")?).await?;
+    make_sessions(&wire, 50).await?;
+    let before = server.process.rss_kib()?;
+    for _ in 0..sessions / BATCH {
+        make_sessions(&wire, BATCH).await?;
+    }
+    per_session(server.process, before, sessions / BATCH * BATCH)
+}
+
+/// Makes sessions and leaves them; waits for the last answer.
+async fn make_sessions(wire: &Wire, count: usize) -> anyhow::Result<()> {
+    let mut last = SessionId::random();
+    // Few enough that the answers fit into the socket while nobody reads.
+    for batch in (0..count).collect::<Vec<_>>().chunks(50) {
+        for _ in batch {
+            last = SessionId::random();
+            wire.send(&format!(r#"{{"type":"create_session","sessionId":"{last}"}}"#)).await?;
+        }
+        let end = format!(r#"{{"type":"caught_up","sessionId":"{last}""#);
+        wire.until(|frame| frame.starts_with(end.as_bytes())).await?;
+    }
+    // A new connection would do, but one socket may follow enough of them.
+    wire.send(&format!(r#"{{"type":"detach_session","id":7,"sessionId":"{last}"}}"#)).await?;
+    wire.until(|frame| frame.starts_with(br#"{"type":"ack","id":7"#)).await
+}
+
+fn per_session(process: Process, before_kib: u64, sessions: usize) -> anyhow::Result<f64> {
+    Ok(process.rss_kib()?.saturating_sub(before_kib) as f64 / sessions.max(1) as f64)
+}
+
+/// A member on a socket that was opened otherwise.
+pub(super) fn member(wire: Wire, session: SessionId) -> Member {
+    Member { wire, session, task: TaskId::random() }
+}

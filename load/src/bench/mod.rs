@@ -1,0 +1,343 @@
+//! `agent-hub-load bench`: the goals, measured.
+//!
+//! The server has one core, the client (and the fake vendor) another. Hub and bare server run in the same rounds, one after the other,
+//! each time a new process over new data; a figure is the median of the rounds. The saturated source in the hub is its own `demo`
+//! provider, because no process on the client's core could feed it. Paced tokens carry the time they were made: by the demo provider in
+//! the hub, by the bare server just before it writes, or by the fake vendor, a process of its own.
+
+mod cancel;
+mod fleet;
+mod memory;
+mod report;
+mod server;
+mod streams;
+
+mod stalled;
+
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
+
+use clap::Args;
+
+use self::{
+    report::{Better, Row, median, short, table},
+    server::{CLIENT_CORE, Kind, Programs},
+    streams::Streamed,
+};
+use crate::process::{open_files_limit, pin_self};
+
+/// Figures against the goals.
+#[derive(Args, Clone, Debug)]
+pub struct BenchArgs {
+    /// The hub; the one beside this program otherwise. Build with --release.
+    #[arg(long)]
+    hub: Option<PathBuf>,
+    /// One round, short windows, fewer sessions: whether it works, not how fast it is.
+    #[arg(long)]
+    quick: bool,
+    /// Only these goals.
+    #[arg(long)]
+    goal: Vec<u8>,
+    /// Rounds per figure.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Seconds per measurement.
+    #[arg(long, default_value_t = 4)]
+    seconds: u64,
+    /// Where to write everything as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Leave the processes where the kernel puts them, for machines with one core.
+    #[arg(long)]
+    no_pin: bool,
+}
+
+/// Measures, prints the table, and says whether every floor was reached.
+///
+/// # Errors
+/// Something does not start, or breaks.
+pub async fn run(args: BenchArgs) -> anyhow::Result<bool> {
+    let programs = Programs::new(args.hub.clone())?;
+    if !args.no_pin {
+        pin_self(CLIENT_CORE)?;
+    }
+    let mut bench = Bench {
+        programs,
+        rounds: if args.quick { 1 } else { args.rounds.max(1) },
+        window: if args.quick { Duration::from_secs(2) } else { Duration::from_secs(args.seconds.max(1)) },
+        quick: args.quick,
+        wanted: args.goal.iter().copied().collect(),
+        rows: Vec::new(),
+        measured: Vec::new(),
+    };
+    bench.saturated().await?;
+    bench.paced().await?;
+    bench.first_token().await?;
+    bench.cancels().await?;
+    bench.memory().await?;
+    bench.stalled().await?;
+    bench.rows.sort_by_key(|row| row.goal);
+    say(&format!("\n{}\n{}", table(&bench.rows), NOT_HERE));
+    if let Some(path) = args.json {
+        let all = serde_json::json!({ "rounds": bench.rounds, "rows": bench.rows, "streams": bench.measured });
+        std::fs::write(path, serde_json::to_string_pretty(&all)?)?;
+    }
+    Ok(bench.rows.iter().all(|row| row.verdict != report::Verdict::Missed))
+}
+
+/// What the table leaves out.
+const NOT_HERE: &str = "Not measured here: 3 and 4 (other servers), 10, 16 to 19; 20 is `cargo run --release --example durable`.";
+
+struct Bench {
+    programs: Programs,
+    rounds: usize,
+    window: Duration,
+    quick: bool,
+    wanted: BTreeSet<u8>,
+    rows: Vec<Row>,
+    measured: Vec<Streamed>,
+}
+
+/// Figures of one kind at one number of sessions, round by round.
+#[derive(Default)]
+struct Rounds(Vec<Streamed>);
+
+impl Rounds {
+    fn of(&self, figure: impl Fn(&Streamed) -> f64) -> Vec<f64> {
+        self.0.iter().map(figure).collect()
+    }
+
+    /// Round by round, so that what slowed the machine slowed both.
+    fn ratio(&self, to: &Rounds, figure: impl Fn(&Streamed) -> f64) -> Vec<f64> {
+        self.0.iter().zip(&to.0).map(|(this, other)| figure(this) / figure(other)).collect()
+    }
+}
+
+impl Bench {
+    fn wants(&self, goals: &[u8]) -> bool {
+        self.wanted.is_empty() || goals.iter().any(|goal| self.wanted.contains(goal))
+    }
+
+    fn push(&mut self, row: Row) {
+        if self.wanted.is_empty() || self.wanted.contains(&row.goal) {
+            say(&format!("  goal {}: {} = {} {}", row.goal, row.what, short(row.reached), row.unit));
+            self.rows.push(row);
+        }
+    }
+
+    fn many(&self) -> usize {
+        if self.quick { 300 } else { 1000 }
+    }
+
+    /// Goals 1, 2, 15: as fast as it goes.
+    async fn saturated(&mut self) -> anyhow::Result<()> {
+        if !self.wants(&[1, 2, 15]) {
+            return Ok(());
+        }
+        let mut few_and_many = Vec::new();
+        for sessions in [10, 100, self.many()] {
+            let (mut bare, mut memory, mut sqlite) = (Rounds::default(), Rounds::default(), Rounds::default());
+            for _ in 0..self.rounds {
+                for (kind, rounds) in [(Kind::Bare, &mut bare), (Kind::Memory, &mut memory), (Kind::Sqlite, &mut sqlite)] {
+                    let found = streams::saturated(&self.programs, kind, sessions, self.window).await?;
+                    tell("saturated", &found);
+                    rounds.0.push(found);
+                    self.measured.push(found);
+                }
+            }
+            if sessions > 10 {
+                let rate = |found: &Streamed| found.tokens_per_s;
+                let note = |hub: &Rounds| {
+                    let per_event = median(&hub.of(|found| found.tokens_per_event));
+                    format!(
+                        "{}/s against {}/s, {per_event:.1} tokens per event",
+                        short(median(&hub.of(rate))),
+                        short(median(&bare.of(rate)))
+                    )
+                };
+                let what = |log: &str| format!("saturated, {sessions} sessions, {log}, to bare");
+                self.push(Row::new(1, what("log off"), &memory.ratio(&bare, rate), "x", Better::More, 1.2, 2.0).note(note(&memory)));
+                self.push(Row::new(2, what("log on"), &sqlite.ratio(&bare, rate), "x", Better::More, 0.5, 1.0).note(note(&sqlite)));
+            }
+            few_and_many.push(sqlite);
+        }
+        let [ten, hundred, many] = few_and_many.as_slice() else { return Ok(()) };
+        let cpu = |found: &Streamed| found.cpu_us;
+        let cost = |rounds: &Rounds| format!("{:.2}", median(&rounds.of(cpu)));
+        let note = format!("{} / {} / {} us per token at 10 / 100 / {}", cost(ten), cost(hundred), cost(many), self.many());
+        self.push(Row::new(15, "CPU per token, many sessions to 100", &many.ratio(hundred, cpu), "x", Better::Less, 1.4, 1.2).note(note));
+        Ok(())
+    }
+
+    /// Goals 5, 6, 7, 8, 21: at the pace of a model.
+    async fn paced(&mut self) -> anyhow::Result<()> {
+        if !self.wants(&[5, 6, 7, 8, 21]) {
+            return Ok(());
+        }
+        let kinds = [Kind::Bare, Kind::Memory, Kind::Sqlite, Kind::Vendor];
+        let mut found: [[Rounds; 4]; 2] = Default::default();
+        for _ in 0..self.rounds {
+            for (sessions, rounds) in [100, self.many()].into_iter().zip(&mut found) {
+                for (kind, rounds) in kinds.into_iter().zip(rounds) {
+                    let streamed = streams::paced(&self.programs, kind, sessions, self.window).await?;
+                    tell("paced", &streamed);
+                    rounds.0.push(streamed);
+                    self.measured.push(streamed);
+                }
+            }
+        }
+        let [few, many] = &found;
+        let rows = self.paced_rows(few, many);
+        rows.into_iter().for_each(|row| self.push(row));
+        Ok(())
+    }
+
+    fn paced_rows(&self, few: &[Rounds; 4], many: &[Rounds; 4]) -> Vec<Row> {
+        let [bare_few, _, sqlite_few, vendor_few] = few;
+        let [bare, memory, sqlite, vendor] = many;
+        let (cpu, p50, p99) = (|s: &Streamed| s.cpu_us, |s: &Streamed| s.p50_us, |s: &Streamed| s.p99_us);
+        let kept = |rounds: &Rounds| rounds.of(|s| s.tokens_per_s / (s.sessions as f64 * 50.0) * 100.0);
+        let us = |rounds: &Rounds, figure: fn(&Streamed) -> f64| short(median(&rounds.of(figure)));
+        let through = format!("fake vendor as source: p50 {}, p99 {} us", us(vendor_few, p50), us(vendor_few, p99));
+        let bare_says = format!("bare p50 {}, p99 {} us", us(bare_few, p50), us(bare_few, p99));
+        let at_many =
+            format!("log off {}, bare {}, fake vendor {} us; p50 {} us", us(memory, p99), us(bare, p99), us(vendor, p99), us(sqlite, p50));
+        let sessions = self.many();
+        let less = Better::Less;
+        vec![
+            Row::new(5, format!("pace kept, {sessions} x 50/s, log on"), &kept(sqlite), "%", Better::More, 99.5, 99.8)
+                .note(format!("bare {:.2} %", median(&kept(bare)))),
+            Row::new(6, format!("CPU per token, {sessions} x 50/s, log on, to bare"), &sqlite.ratio(bare, cpu), "x", less, 1.5, 1.3)
+                .note(format!("{} us against {} us", us(sqlite, cpu), us(bare, cpu))),
+            Row::new(7, "latency, 100 x 50/s, p50", &sqlite_few.of(p50), "us", less, 100.0, 60.0).note(bare_says),
+            Row::new(7, "latency, 100 x 50/s, p99", &sqlite_few.of(p99), "us", less, 300.0, 150.0).note(through),
+            Row::new(7, "latency, 100 x 50/s, p50 to bare", &sqlite_few.ratio(bare_few, p50), "x", less, 4.0, 4.0),
+            Row::new(7, "latency, 100 x 50/s, p99 to bare", &sqlite_few.ratio(bare_few, p99), "x", less, 3.0, 3.0),
+            Row::new(8, format!("latency, {sessions} x 50/s, p99"), &sqlite.of(p99), "us", less, 5000.0, 2000.0).note(at_many),
+            Row::new(21, "CPU per token, log on to log off", &sqlite.ratio(memory, cpu), "x", less, 1.2, 1.05),
+        ]
+    }
+
+    /// Goal 9.
+    async fn first_token(&mut self) -> anyhow::Result<()> {
+        if !self.wants(&[9]) {
+            return Ok(());
+        }
+        for (sessions, must, aim) in [(100, 5.0, 2.0), (self.many(), 20.0, 8.0)] {
+            let (mut p99, mut p50) = (Vec::new(), Vec::new());
+            for _ in 0..self.rounds {
+                let (median, late) = streams::first_token(&self.programs, Kind::Sqlite, sessions).await?;
+                p50.push(median);
+                p99.push(late);
+            }
+            let row = Row::new(9, format!("submit to first token, {sessions} at once, p99"), &p99, "ms", Better::Less, must, aim);
+            self.push(row.note(format!("p50 {:.2} ms", median(&p50))));
+        }
+        Ok(())
+    }
+
+    /// Goals 11 and 12.
+    async fn cancels(&mut self) -> anyhow::Result<()> {
+        if self.wants(&[11]) {
+            for (sessions, must, aim) in [(100, 1.0, 0.2), (self.many(), 5.0, 2.0)] {
+                self.cancels_acknowledged(sessions, 20, must, aim).await?;
+            }
+            self.cancels_acknowledged(100, 0, f64::INFINITY, f64::INFINITY).await?;
+        }
+        if !self.wants(&[12]) {
+            return Ok(());
+        }
+        let (mut p99, mut notes) = (Vec::new(), Vec::new());
+        for _ in 0..self.rounds {
+            let found = cancel::closed_upstream(&self.programs, self.many()).await?;
+            p99.push(found.closed(0.99));
+            notes.push(format!("p50 {:.2} ms, {} not closed, {} unanswered", found.closed(0.5), found.not_closed, found.unanswered));
+        }
+        let what = format!("cancel to vendor's connection closed, {} x 50/s, p99", self.many());
+        let note = notes.pop().unwrap_or_default();
+        self.push(Row::new(12, what, &p99, "ms", Better::Less, 10.0, 3.0).note(note));
+        Ok(())
+    }
+
+    async fn cancels_acknowledged(&mut self, sessions: usize, pace_ms: u32, must: f64, aim: f64) -> anyhow::Result<()> {
+        let (mut p99, mut bare, mut after, mut unanswered) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        for _ in 0..self.rounds {
+            bare.push(cancel::acknowledged(&self.programs, Kind::Bare, sessions, pace_ms).await?.ack(0.99));
+            let found = cancel::acknowledged(&self.programs, Kind::Sqlite, sessions, pace_ms).await?;
+            p99.push(found.ack(0.99));
+            after.push(found.after_ack as f64);
+            unanswered += found.unanswered;
+        }
+        let at = if pace_ms == 0 { format!("{sessions} at full speed") } else { format!("{sessions} x {pace_ms} ms") };
+        let note = format!("bare {} ms, {unanswered} unanswered", short(median(&bare)));
+        if must.is_finite() {
+            self.push(Row::new(11, format!("cancel to ack, {at}, p99"), &p99, "ms", Better::Less, must, aim).note(note));
+        }
+        let worst = after.iter().copied().fold(0.0, f64::max);
+        let note = if must.is_finite() { String::new() } else { format!("ack p99 {} ms", short(median(&p99))) };
+        self.push(Row::new(11, format!("tokens behind the ack, {at}, worst"), &[worst], "", Better::Less, 0.0, 0.0).note(note));
+        Ok(())
+    }
+
+    /// Goals 13, 14, 15. One round: memory does not vary.
+    async fn memory(&mut self) -> anyhow::Result<()> {
+        if self.wants(&[13, 14]) {
+            // Of our files and the hub's, which keeps a fifth for itself.
+            let most = (open_files_limit() * 4 / 5).saturating_sub(300);
+            let sessions = most.min(if self.quick { 2_000 } else { 10_000 });
+            let found = memory::connected(&self.programs, sessions).await?;
+            let what = |rest: &str| format!("RSS per session, {sessions} sessions, {rest}");
+            self.push(Row::new(13, what("idle, connected"), &[found.idle_kib], "KiB", Better::Less, 16.0, 8.0));
+            self.push(Row::new(14, what("after 20 events, connected"), &[found.used_kib], "KiB", Better::Less, 32.0, 16.0));
+            let note = "the allocator keeps what was freed";
+            self.push(Row::new(14, what("without sockets"), &[found.parked_kib], "KiB", Better::Less, 8.0, 4.0).note(note));
+            self.push(Row::new(14, what("after idle_unload"), &[found.unloaded_kib], "KiB", Better::Less, 8.0, 0.5).note(note));
+        }
+        if self.wants(&[15]) {
+            let (few, many) = if self.quick { (1_000, 5_000) } else { (10_000, 100_000) };
+            let small = memory::without_sockets(&self.programs, few).await?;
+            let large = memory::without_sockets(&self.programs, many).await?;
+            let note = format!("{small:.2} and {large:.2} KiB");
+            let row = Row::new(15, format!("RSS per session at {many} to {few}"), &[large / small], "x", Better::Less, 1.1, 1.02);
+            self.push(row.note(note));
+        }
+        Ok(())
+    }
+
+    /// Goal 22.
+    async fn stalled(&mut self) -> anyhow::Result<()> {
+        if !self.wants(&[22]) {
+            return Ok(());
+        }
+        let (mut ratios, mut alone_p99, mut grown) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..self.rounds {
+            let alone = stalled::beside(&self.programs, 100, false, self.window).await?;
+            let beside = stalled::beside(&self.programs, 100, true, self.window).await?;
+            ratios.push(beside.p99_us / alone.p99_us);
+            alone_p99.push(alone.p99_us);
+            grown.push(beside.grown_kib.saturating_sub(alone.grown_kib) as f64);
+        }
+        let note = format!("{} us alone; the hub grew by {} KiB more", short(median(&alone_p99)), short(median(&grown)));
+        self.push(Row::new(22, "p99 of 100 readers beside a stalled one, to alone", &ratios, "x", Better::Less, 1.1, 1.1).note(note));
+        Ok(())
+    }
+}
+
+fn tell(what: &str, found: &Streamed) {
+    say(&format!(
+        "{what}: {:<24} {:>5} sessions {:>9}/s {:>5.2} us/token {:>5.1} tokens/event, p50 {} p99 {} us, cpu {:.0} % (client {:.0} %)",
+        found.server.name(),
+        found.sessions,
+        short(found.tokens_per_s),
+        found.cpu_us,
+        found.tokens_per_event,
+        short(found.p50_us),
+        short(found.p99_us),
+        found.server_cpu,
+        found.client_cpu
+    ));
+}
+
+#[allow(clippy::print_stdout, reason = "the table is the program's output")]
+fn say(text: &str) {
+    println!("{text}");
+}

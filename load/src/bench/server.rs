@@ -1,0 +1,145 @@
+//! What is measured, on a core of its own.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use anyhow::Context;
+use serde::Serialize;
+use tokio::{net::TcpStream, process::Child, time::sleep};
+
+use crate::process::{Hub, HubOptions, Process, free_port, pinned};
+
+/// The core of the server; the client and the fake vendor have [`CLIENT_CORE`].
+pub(super) const SERVER_CORE: usize = 0;
+/// See [`SERVER_CORE`].
+pub(super) const CLIENT_CORE: usize = 1;
+
+/// What is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Kind {
+    /// The bare server, one flush per frame.
+    Bare,
+    /// A hub with the memory store.
+    Memory,
+    /// A hub with SQLite, `synchronous=normal`.
+    Sqlite,
+    /// A hub with SQLite whose tokens come from the fake vendor, a process of its own.
+    Vendor,
+}
+
+impl Kind {
+    /// For tables.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Kind::Bare => "bare",
+            Kind::Memory => "hub, memory",
+            Kind::Sqlite => "hub, sqlite",
+            Kind::Vendor => "hub, sqlite, fake vendor",
+        }
+    }
+}
+
+/// The programs.
+#[derive(Clone, Debug)]
+pub(super) struct Programs {
+    /// The hub.
+    pub(super) hub: PathBuf,
+    /// This one.
+    pub(super) load: PathBuf,
+}
+
+impl Programs {
+    /// The hub given, or the one beside this program.
+    ///
+    /// # Errors
+    /// This program does not know where it is.
+    pub(super) fn new(hub: Option<PathBuf>) -> anyhow::Result<Self> {
+        let load = std::env::current_exe()?;
+        let hub = hub.unwrap_or_else(|| load.with_file_name("agent-hub"));
+        let hub = std::path::absolute(hub)?;
+        anyhow::ensure!(hub.exists(), "{} does not exist; build it, or give --hub", hub.display());
+        Ok(Self { hub, load })
+    }
+
+    fn fake_vendor(&self) -> PathBuf {
+        self.load.with_file_name("fake-vendor")
+    }
+}
+
+/// A running server. Dropping it kills it.
+pub(super) struct Server {
+    /// Where it listens.
+    pub(super) address: SocketAddr,
+    /// Its process.
+    pub(super) process: Process,
+    _running: Running,
+}
+
+#[allow(dead_code, reason = "held to be dropped")]
+enum Running {
+    Bare(Child),
+    Hub(Box<Hub>, Option<Child>),
+}
+
+impl Server {
+    /// Starts one, with more environment for hubs.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub(super) async fn start(programs: &Programs, kind: Kind, environment: &[(&str, String)]) -> anyhow::Result<Self> {
+        let mut options = HubOptions::new(&programs.hub);
+        options.core = Some(SERVER_CORE);
+        options.storage = if kind == Kind::Memory { "memory" } else { "sqlite" };
+        options.environment = environment.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        let vendor = match kind {
+            Kind::Bare => return Self::bare(&programs.load).await,
+            Kind::Vendor => {
+                let (vendor, url) = start_vendor(&programs.fake_vendor()).await?;
+                options.openai = Some(url);
+                Some(vendor)
+            }
+            Kind::Memory | Kind::Sqlite => None,
+        };
+        Self::hub(options, vendor).await
+    }
+
+    /// A hub with options of one's own, pinned like the others.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub(super) async fn hub(mut options: HubOptions, vendor: Option<Child>) -> anyhow::Result<Self> {
+        options.core = Some(SERVER_CORE);
+        let hub = Hub::start(options).await?;
+        Ok(Self { address: hub.address(), process: hub.process()?, _running: Running::Hub(Box::new(hub), vendor) })
+    }
+
+    async fn bare(load: &Path) -> anyhow::Result<Self> {
+        let port = free_port()?;
+        let mut command = pinned(load, SERVER_CORE);
+        let child =
+            command.arg("bare").arg("--port").arg(port.to_string()).kill_on_drop(true).spawn().context("starting the bare server")?;
+        let address = (Ipv4Addr::LOCALHOST, port).into();
+        for _ in 0..1000 {
+            if TcpStream::connect(address).await.is_ok() {
+                break;
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+        Ok(Self { address, process: Process(child.id().context("the bare server ended")?), _running: Running::Bare(child) })
+    }
+}
+
+/// The fake vendor's process, and its base URL, which is the first thing it says.
+async fn start_vendor(binary: &Path) -> anyhow::Result<(Child, String)> {
+    let mut command = pinned(binary, CLIENT_CORE);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true).spawn().context("starting the fake vendor")?;
+    let stdout = child.stdout.take().context("the fake vendor says nothing")?;
+    let mut line = String::new();
+    tokio::io::AsyncBufReadExt::read_line(&mut tokio::io::BufReader::new(stdout), &mut line).await?;
+    Ok((child, line.trim().to_owned()))
+}

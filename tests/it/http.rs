@@ -1,0 +1,10 @@
+//! The HTTP front and the native API, over real sockets.
+
+mod access;
+mod errors;
+mod front;
+mod origins;
+mod seed;
+mod socket;
+mod streams;
+mod tasks;
