@@ -2,5 +2,6 @@
 
 mod cursors;
 mod fold;
+mod kills;
 mod property;
 mod restarts;

@@ -1,6 +1,7 @@
 //! The real program as a child process with its own data, and clients that hold it to its promises.
 
 mod client;
+mod random;
 
 use std::{
     fs,
@@ -19,6 +20,7 @@ use tokio::{
 };
 
 pub(crate) use client::{Client, Opening, texts};
+pub(crate) use random::Random;
 
 /// Signs the tokens of every test.
 pub(crate) const SECRET: &str = "a-secret-that-only-tests-know-0123456789";

@@ -47,7 +47,13 @@ impl State {
     pub(super) fn shown(&self) -> Value {
         let queue: Vec<&String> =
             self.line.iter().filter(|id| self.tasks.iter().any(|t| t["taskId"] == **id && t["status"] == "queued")).collect();
-        json!({"messages": self.messages, "tasks": self.tasks, "queue": queue, "pendingInputs": self.inputs})
+        // Of the results only the newest is shown; the others stand among the messages.
+        let mut tasks = self.tasks.clone();
+        let newest = tasks.iter().rposition(|task| !task["result"].is_null());
+        for (_, task) in tasks.iter_mut().enumerate().filter(|(at, _)| Some(*at) != newest) {
+            task["result"] = Value::Null;
+        }
+        json!({"messages": self.messages, "tasks": tasks, "queue": queue, "pendingInputs": self.inputs})
     }
 
     pub(super) fn apply(&mut self, event: &Value) {

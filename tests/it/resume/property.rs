@@ -13,22 +13,9 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::fold::State;
-use crate::harness::{Client, Hub};
+use crate::harness::{Client, Hub, Random};
 
-const READERS: u64 = 6;
-
-/// A small generator of numbers, the same for the same seed.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % below
-    }
-}
+const READERS: usize = 6;
 
 /// What one attach was given.
 struct Attach {
@@ -116,16 +103,14 @@ async fn keep_attaching(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_attach_gets_the_whole_log_from_there_on() {
-    let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_nanos() as u64;
-    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(clock);
-    eprintln!("SEED={seed}");
+    let mut random = Random::seeded();
     let hub = Arc::new(Hub::start(&[]).await);
     let (ada, session) = hub.session("ada").await;
     let epoch = ada.epoch(&session).to_owned();
     let (head, done) = (Arc::new(AtomicU64::new(1)), Arc::new(AtomicBool::new(false)));
     let mut readers = JoinSet::new();
-    for number in 0..READERS {
-        let random = Random(seed.wrapping_add(number));
+    for _ in 0..READERS {
+        let random = random.another();
         readers.spawn(keep_attaching(Arc::clone(&hub), session.clone(), epoch.clone(), random, Arc::clone(&head), Arc::clone(&done)));
     }
     let texts = keep_busy(ada, session.clone(), head).await;

@@ -61,6 +61,13 @@ async fn a_full_disk_stops_the_model_and_nothing_else() {
         assert_eq!(calls, 2, "{kind}: nothing is asked that cannot be kept");
         // The process lives, and says that it is not ready.
         assert_eq!(hub.http("GET", "/health", "ada").await.0, 200);
+        assert_eq!(hub.http("GET", "/ready", "ada").await.0, 503, "{kind}");
+        // What is there can be read, unless the session has something to write first.
+        let mut reader = hub.connect("ada").await;
+        reader.attach(&idle, Some(&format!("{}.0", other.epoch(&idle)))).await;
+        reader.until("caught_up").await;
+        assert!(reader.event_texts(&idle) == other.event_texts(&idle), "{kind}");
+        reader.refused(json!({"type": "attach_session", "sessionId": session}), "overloaded").await;
         bound_files(&hub, "unlimited");
 
         let (next, _) = submit_until_taken(&mut ada, "/echo again").await;

@@ -83,6 +83,16 @@ async fn whoever_may_not_come_in_is_upgraded_and_told_4001() {
 }
 
 #[tokio::test]
+async fn of_many_who_come_with_one_ticket_one_comes_in() {
+    let hub = Hub::start(&[]).await;
+    let (_, ticket) = hub.http("POST", "/auth/ticket", "ada").await;
+    let opening = Opening::new().query(&format!("ticket={}", ticket["ticket"].as_str().expect("a ticket")));
+    let attempts = (0..30).map(|_| async { hub.open(&opening).await.closed_or_welcome().await });
+    let outcomes = futures::future::join_all(attempts).await;
+    assert_eq!(outcomes.iter().filter(|outcome| *outcome == "welcome").count(), 1, "{outcomes:?}");
+}
+
+#[tokio::test]
 async fn foreign_pages_are_told_4003() {
     let hub = Hub::start(&[("ALLOWED_ORIGINS", "https://app.example.com")]).await;
     let query = format!("token={}", token("ada"));
