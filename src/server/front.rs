@@ -40,8 +40,9 @@ pub(super) async fn serve(app: Arc<App>, listener: Listener, stop: CancellationT
     let edge = Edge::new(edge_parts(&app, stop.clone()));
     let guard = api::service(&edge, []);
     let settings = front_settings(&app);
-    let accepting = stop.child_token();
-    let connections = front::serve(listener.socket, guard, settings, accepting);
+    // Not a child of `stop`: the listener must not end before it is known why.
+    let stop_accepting = CancellationToken::new();
+    let connections = front::serve(listener.socket, guard, settings, stop_accepting.clone());
     tokio::pin!(connections);
     tokio::select! {
         () = stop.cancelled() => {}
@@ -52,6 +53,7 @@ pub(super) async fn serve(app: Arc<App>, listener: Listener, stop: CancellationT
             return;
         }
     }
+    stop_accepting.cancel();
     let deadline = Instant::now() + app.config.server.drain;
     let drained = async { tokio::join!(&mut connections, drain(&app.hub, &edge, deadline)) };
     if timeout_at(deadline, drained).await.is_err() {

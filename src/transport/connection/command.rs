@@ -1,6 +1,6 @@
 //! Commands of a socket: to the runtime, in the order they came, and their answers back, in the order they come.
 
-use std::{future::Future, time::Duration};
+use std::{collections::HashSet, future::Future, time::Duration};
 
 use agent_hub_protocol::{
     ClientMessage, Command, CommandId, ErrorCode, SessionId, TaskId,
@@ -210,6 +210,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// cannot be honoured.
     pub(super) fn attach_again(&mut self, lost: Following, wait: Duration) {
         let session = lost.session;
+        // One that the peer has asked for is under way and decides where it goes on.
+        if self.attaching.iter().any(|(attaching, _)| *attaching == session) {
+            return;
+        }
         let asked = Asked { id: None, received: "attach_session", session: Some(session), task: None };
         let number = self.attach_number(session);
         let (hub, who) = (self.hub.clone(), self.who.clone());
@@ -242,12 +246,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 self.acknowledge_plain(asked);
             }
             Outcome::Refreshed(Err(refusal)) => self.refuse(asked, &refusal),
-            Outcome::Attached { made: Some(Err(refusal)), .. } => {
-                self.forget_current(&asked);
-                self.refuse(asked, &refusal);
-            }
-            Outcome::Attached { result: Err(refusal), .. } => {
-                self.forget_current(&asked);
+            Outcome::Attached { number, made: Some(Err(refusal)), .. } | Outcome::Attached { number, result: Err(refusal), .. } => {
+                self.forget_attach(number, &asked);
                 self.refuse(asked, &refusal);
             }
             Outcome::Attached { number, made, result: Ok(attached), quiet } => {
@@ -263,11 +263,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn follow(&mut self, number: u64, attached: Attached, quiet: bool) {
         let Attached { reader, recovered, head, snapshot } = attached;
         let session = reader.session();
-        // A later attach or a detach has outdone this one.
+        // A detach, or a later attach that has been answered, has outdone this one.
         if !self.attaching.contains(&(session, number)) {
             return;
         }
-        self.attaching.retain(|(attaching, _)| *attaching != session);
+        self.attaching.retain(|(attaching, of)| *attaching != session || *of > number);
         let said = !(quiet && recovered);
         let first = ConnectionMessage::SessionAttached(Box::new(SessionAttached {
             session_id: session,
@@ -277,18 +277,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             head,
             snapshot: snapshot.map(|snapshot| *snapshot),
         }));
-        self.following.retain(|following| following.session != session);
-        self.following.push(Following { session, reader, first: said.then(|| text(&first)), until: said.then_some(head) });
+        // The answer to an attach that this one replaces is still owed.
+        let replaced = self.following.iter().position(|following| following.session == session).map(|at| self.following.remove(at));
+        let mut owed = replaced.map(|following| following.first).unwrap_or_default();
+        owed.extend(said.then(|| text(&first)));
+        self.following.push(Following { session, reader, first: owed, until: said.then_some(head) });
     }
 
     /// Whether one more session may be followed.
     fn room_for(&self, session: SessionId) -> Result<(), Refusal> {
-        let known = |id: &SessionId| *id == session;
-        if self.following.iter().any(|f| known(&f.session)) || self.attaching.iter().any(|(id, _)| known(id)) {
-            return Ok(());
-        }
+        let attaching = self.attaching.iter().map(|(id, _)| *id);
+        let sessions: HashSet<SessionId> = self.following.iter().map(|following| following.session).chain(attaching).collect();
         let limit = self.settings.attached_sessions;
-        if self.following.len() + self.attaching.len() >= limit {
+        if sessions.len() >= limit && !sessions.contains(&session) {
             let message = format!("A connection follows at most {limit} sessions; detach one first");
             return Err(Refusal::new(ErrorCode::QuotaExceeded, message).detail("limit", limit as u64));
         }
@@ -297,7 +298,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     fn attach_number(&mut self, session: SessionId) -> u64 {
         self.attaches += 1;
-        self.attaching.retain(|(attaching, _)| *attaching != session);
         self.attaching.push((session, self.attaches));
         self.attaches
     }
@@ -308,9 +308,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// A session that could not be made or attached is not the current one.
-    fn forget_current(&mut self, asked: &Asked) {
+    fn forget_attach(&mut self, number: u64, asked: &Asked) {
+        self.attaching.retain(|(_, of)| *of != number);
         if let Some(session) = asked.session {
-            self.attaching.retain(|(attaching, _)| *attaching != session);
             let followed = self.following.last().map(|f| f.session);
             if self.current == Some(session) && !self.following.iter().any(|f| f.session == session) {
                 self.current = followed;

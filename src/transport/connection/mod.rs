@@ -153,7 +153,7 @@ struct Connection<S> {
     settings: Arc<SocketSettings>,
     current: Option<SessionId>,
     following: Vec<Following>,
-    /// The newest attach per session, so that a detach or a later attach outdoes it.
+    /// Attaches that are not answered yet, by number, so that a detach or a later one that was answered first outdoes them.
     attaching: Vec<(SessionId, u64)>,
     attaches: u64,
     commands: FuturesUnordered<BoxFuture<'static, Completed>>,
@@ -179,8 +179,8 @@ struct Connection<S> {
 struct Following {
     session: SessionId,
     reader: Reader,
-    /// Sent before the first event.
-    first: Option<Message>,
+    /// Sent before the first event: `session_attached`, of this attach and of those it replaced before they were answered.
+    first: Vec<Message>,
     /// `caught_up` is due when this event has been sent.
     until: Option<Seq>,
 }
@@ -385,7 +385,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.following.rotate_left(1);
         }
         while at < self.following.len() && room > 0 {
-            if let Some(first) = self.following[at].first.take() {
+            for first in std::mem::take(&mut self.following[at].first) {
                 self.send(first, &mut room)?;
                 any = true;
             }

@@ -137,6 +137,7 @@ impl SessionState {
             Some(task) => Ok(task),
             // Finished so long ago that only its entry and the log know it.
             None if lookup.entry.is_some_and(|entry| entry.session == self.id) => Err(ended(None)),
+            None if lookup.entry.is_some_and(|entry| entry.owner != self.owner) => Err(Refusal::forbidden()),
             None => Err(Refusal::task_not_found()),
         }
     }
@@ -264,7 +265,7 @@ impl SessionState {
         }
         let task = self.unfinished(answer.task_id, lookup)?;
         let Some(request) = task.inputs.iter().find(|input| input.request_id == answer.request_id).cloned() else {
-            return Err(Refusal::invalid("requestId", "The task has no such request for input"));
+            return Err(Refusal::new(ErrorCode::NotFound, "The task has no such request for input"));
         };
         if answer.outcome == InputOutcome::Accept {
             check_payload(&request, answer)?;
@@ -333,8 +334,11 @@ impl SessionState {
     fn end(&mut self, reason: &'static str, out: &mut Outbox) -> Result<Answer, Refusal> {
         if self.ended.is_some() {
             // Its tasks are gone already; a deletion still has the log to take away.
-            self.ending = (reason == "deleted").then_some(reason);
-            return if reason == "deleted" { Ok(Answer::WhenEnded) } else { Ok(self.repeated(None, Some(self.head))) };
+            if reason != "deleted" {
+                return Err(Refusal::new(ErrorCode::AlreadyTerminal, "The session has ended"));
+            }
+            self.ending = Some(reason);
+            return Ok(Answer::WhenEnded);
         }
         if self.ending != Some("deleted") {
             self.ending = Some(reason);

@@ -1,4 +1,5 @@
 //! Hard cases as plain tests, and every order of inputs as a property.
+#![allow(clippy::panic, reason = "a test that cannot go on says so")]
 
 use std::{collections::HashMap, time::Duration};
 

@@ -1,0 +1,7 @@
+//! What goes wrong: each has a documented answer, the session stays usable, and no event is lost.
+
+mod disk;
+mod drain;
+mod input;
+mod peers;
+mod vendor;
