@@ -21,7 +21,7 @@ use std::{
 
 use agent_hub::store::{
     Append, Page, SessionRecord, Store,
-    sqlite::{Commit, SqliteConfig, SqliteStore},
+    sqlite::{CommitHook, SqliteConfig, SqliteStore},
 };
 use agent_hub_protocol::{SessionId, Timestamp};
 use bytes::Bytes;
@@ -112,10 +112,12 @@ fn baseline(dir: &Path, events: usize) -> (Duration, f64) {
 async fn store(dir: &Path, events: usize, per_append: usize) -> (Duration, f64) {
     let commits = Arc::new(AtomicUsize::new(0));
     let counted = commits.clone();
-    let on_commit: Arc<dyn Fn(&Commit) + Send + Sync> = Arc::new(move |_| drop(counted.fetch_add(1, Ordering::Relaxed)));
+    let on_commit: CommitHook = Arc::new(move |_| {
+        counted.fetch_add(1, Ordering::Relaxed);
+    });
     let config = SqliteConfig { on_commit: Some(on_commit), ..SqliteConfig::new(dir.join("hub.db")) };
     let store = Arc::new(SqliteStore::open(config).unwrap());
-    let sessions = create_sessions(&*store).await;
+    let sessions = create_sessions(&store).await;
     let text = Bytes::from(vec![b'x'; EVENT_BYTES]);
     let appends = events / SESSIONS / per_append;
     let started = Instant::now();

@@ -67,6 +67,9 @@ pub(super) enum CommonErrors {
     /// The body is not JSON
     #[response(status = 415)]
     MediaType(#[to_schema] ErrorBody),
+    /// Rate limit exceeded, the plan's day is used up, or too many wrong tokens from this address
+    #[response(status = 429)]
+    TooMany(#[to_schema] ErrorBody),
     /// A fault of the hub
     #[response(status = 500)]
     Internal(#[to_schema] ErrorBody),
@@ -94,15 +97,6 @@ pub(super) enum BusyErrors {
     /// The session is busy, or the task has ended
     #[response(status = 409)]
     Busy(#[to_schema] ErrorBody),
-}
-
-/// What limited routes may answer besides.
-#[derive(IntoResponses)]
-#[expect(dead_code, reason = "only its description is used")]
-pub(super) enum RateError {
-    /// Rate limit exceeded, or the plan's day is used up
-    #[response(status = 429)]
-    TooMany(#[to_schema] ErrorBody),
 }
 
 #[derive(OpenApi)]

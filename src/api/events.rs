@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    docs::{CommonErrors, ObjectErrors, RateError},
+    docs::{CommonErrors, ObjectErrors},
     support::{ApiQuery, SessionPath, page_size},
     views::MessageBody,
 };
@@ -129,7 +129,7 @@ pub(super) async fn messages(
     ),
     responses(
         (status = 200, description = "Events", content((EventList = "application/json"), (String = "text/event-stream"))),
-        (status = 204, description = "The session has ended, and all of it was read before"), CommonErrors, ObjectErrors, RateError
+        (status = 204, description = "The session has ended, and all of it was read before"), CommonErrors, ObjectErrors
     ),
     security(("bearerAuth" = []))
 )]

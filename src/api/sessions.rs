@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    docs::{CommonErrors, ObjectErrors, RateError},
+    docs::{CommonErrors, ObjectErrors},
     support::{ApiQuery, Rated, SessionPath, idempotent_id, optional_id, page_size, tool_names},
     views::{CreatedSession, SessionBody, SessionSummary},
 };
@@ -93,7 +93,7 @@ pub(super) struct ListQuery {
 #[utoipa::path(
     post, path = "/api/v1/agents/sessions", tag = "Sessions", request_body = NewSessionBody,
     params(("Idempotency-Key" = Option<String>, Header, description = "Names the request, so that a repetition has no second effect")),
-    responses((status = 201, description = "Session created", body = CreatedSession), CommonErrors, RateError),
+    responses((status = 201, description = "Session created", body = CreatedSession), CommonErrors),
     security(("bearerAuth" = []))
 )]
 pub(super) async fn create(

@@ -17,7 +17,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::{
-    docs::{BusyErrors, CommonErrors, ObjectErrors, RateError},
+    docs::{BusyErrors, CommonErrors, ObjectErrors},
     support::{Rated, TaskPath, idempotent_id, optional_id},
     tasks::{ReasonBody, change},
     views::TaskBody,
@@ -93,7 +93,7 @@ pub(super) struct ResumeBody {
         ("taskId" = String, Path, format = Uuid),
         ("Idempotency-Key" = Option<String>, Header, description = "Names the request, so that a repetition has no second effect"),
     ),
-    responses((status = 202, description = "Taken in", body = AcceptedSteer), CommonErrors, ObjectErrors, BusyErrors, RateError),
+    responses((status = 202, description = "Taken in", body = AcceptedSteer), CommonErrors, ObjectErrors, BusyErrors),
     security(("bearerAuth" = []))
 )]
 pub(super) async fn steer(

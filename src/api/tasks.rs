@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    docs::{BusyErrors, CommonErrors, ObjectErrors, RateError},
+    docs::{BusyErrors, CommonErrors, ObjectErrors},
     support::{ApiQuery, Rated, SessionPath, TaskPath, idempotent_id, optional_id, text, tool_names},
     views::TaskBody,
     wait,
@@ -126,7 +126,7 @@ pub(super) struct StreamQuery {
         ("Idempotency-Key" = Option<String>, Header, description = "Names the request, so that a repetition has no second effect"),
     ),
     responses(
-        (status = 202, description = "Task accepted for processing", body = AcceptedTask), CommonErrors, ObjectErrors, BusyErrors, RateError
+        (status = 202, description = "Task accepted for processing", body = AcceptedTask), CommonErrors, ObjectErrors, BusyErrors
     ),
     security(("bearerAuth" = []))
 )]
@@ -171,7 +171,7 @@ pub(super) async fn submit(
 /// `?wait=` keeps the answer back until something about the task changes.
 #[utoipa::path(
     get, path = "/api/v1/agents/tasks/{taskId}", tag = "Tasks", params(("taskId" = String, Path, format = Uuid), WaitQuery),
-    responses((status = 200, description = "Task status", body = TaskBody), CommonErrors, ObjectErrors, RateError),
+    responses((status = 200, description = "Task status", body = TaskBody), CommonErrors, ObjectErrors),
     security(("bearerAuth" = []))
 )]
 pub(super) async fn read(
@@ -206,7 +206,7 @@ pub(super) async fn read(
     ),
     responses(
         (status = 200, description = "SSE stream of task events", content_type = "text/event-stream", body = String),
-        (status = 204, description = "The last event was read before"), CommonErrors, ObjectErrors, RateError
+        (status = 204, description = "The last event was read before"), CommonErrors, ObjectErrors
     ),
     security(("bearerAuth" = []))
 )]

@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use agent_hub_protocol::{Seq, SessionId, Timestamp};
+use agent_hub_protocol::{SessionId, Timestamp};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -45,65 +45,6 @@ pub(super) fn take_bytes<'a>(from: &mut &'a [u8], count: usize) -> Option<&'a [u
     let (taken, rest) = from.split_at_checked(count)?;
     *from = rest;
     Some(taken)
-}
-
-/// Where a run of events belongs: part of its checksum.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    /// The session, as the store numbers it.
-    pub(super) session: u128,
-    /// The first event's number.
-    pub(super) first: Seq,
-    /// How many events.
-    pub(super) count: usize,
-}
-
-impl Place {
-    fn crc(self, body: &[u8]) -> u32 {
-        let mut place = [0u8; 32];
-        place[..16].copy_from_slice(&self.session.to_le_bytes());
-        place[16..24].copy_from_slice(&self.first.to_le_bytes());
-        place[24..].copy_from_slice(&(self.count as u64).to_le_bytes());
-        let mut hasher = crc32fast::Hasher::new();
-        hasher.update(&place);
-        hasher.update(body);
-        hasher.finalize()
-    }
-}
-
-/// Writes a run of events to `out`, which is emptied first: checksum, the lengths, the texts.
-pub(super) fn encode_events(place: Place, events: &[Bytes], out: &mut Vec<u8>) {
-    out.clear();
-    out.extend_from_slice(&[0; CRC_BYTES]);
-    for event in events {
-        put_varint(out, event.len() as u64);
-    }
-    for event in events {
-        out.extend_from_slice(event);
-    }
-    let crc = place.crc(&out[CRC_BYTES..]);
-    out[..CRC_BYTES].copy_from_slice(&crc.to_le_bytes());
-}
-
-/// Reads what [`encode_events`] wrote for exactly this place. The texts share the memory of `data`.
-///
-/// # Errors
-/// [`StoreError::Damaged`] when it is anything else.
-pub(super) fn decode_events(place: Place, data: Bytes) -> Result<Vec<Bytes>, StoreError> {
-    let damaged =
-        || StoreError::Damaged(format!("events {}..{} do not match their checksum", place.first, place.first + place.count as u64));
-    let mut rest = check_sum(&data, |body| place.crc(body)).ok_or_else(damaged)?;
-    // A length is at least one byte, so a count that cannot be true does not reserve memory.
-    let mut lengths = Vec::with_capacity(place.count.min(rest.len()));
-    for _ in 0..place.count {
-        lengths.push(usize::try_from(take_varint(&mut rest).ok_or_else(damaged)?).map_err(|_| damaged())?);
-    }
-    let mut events = Vec::with_capacity(lengths.len());
-    for length in lengths {
-        let text = take_bytes(&mut rest, length).ok_or_else(damaged)?;
-        events.push(data.slice_ref(text));
-    }
-    if rest.is_empty() { Ok(events) } else { Err(damaged()) }
 }
 
 /// A record without its id, which is the key it is kept under and may be an id that no longer parses.
@@ -245,23 +186,6 @@ mod tests {
             assert_eq!(take_varint(&mut &out[..out.len() - 1]), None);
         }
         assert_eq!(take_varint(&mut [0xff; 12].as_slice()), None, "longer than any number");
-    }
-
-    #[test]
-    fn no_flipped_bit_and_no_other_place_reads_as_events() {
-        let place = Place { session: 7, first: 3, count: 2 };
-        let events = [Bytes::from_static(b"one"), Bytes::from_static(b"")];
-        let mut out = Vec::new();
-        encode_events(place, &events, &mut out);
-        assert_eq!(decode_events(place, Bytes::from(out.clone())).unwrap(), events);
-        for bit in 0..out.len() * 8 {
-            let mut bad = out.clone();
-            bad[bit / 8] ^= 1 << (bit % 8);
-            assert!(decode_events(place, Bytes::from(bad)).is_err(), "bit {bit}");
-        }
-        for other in [Place { session: 8, ..place }, Place { first: 4, ..place }, Place { count: 1, ..place }] {
-            assert!(decode_events(other, Bytes::from(out.clone())).is_err(), "{other:?}");
-        }
     }
 
     #[test]

@@ -35,8 +35,9 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Adds events to a session's log together with its record and entries: all or nothing, in order.
     ///
     /// Returns once the commit survives what the store promises to survive: for `memory` nothing, for the others a `kill -9`,
-    /// with `synchronous = full` (or fsync `always`) also a loss of power. Calls for one session are carried out in the order they were made. Many sessions share one commit;
-    /// nothing waits on a timer.
+    /// with `synchronous = full` (or fsync `always`) also a loss of power. Calls for one session are carried out in the order they were
+    /// made. Many sessions share one commit; nothing waits on a timer. When more is waiting than the store's inbox holds, the future keeps
+    /// its append until there is room: dropping it then withdraws the append.
     ///
     /// The first append of a session (`expected == 0`, with a record) creates it.
     ///
@@ -67,7 +68,8 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     fn write(&self, writes: Vec<Write>) -> BoxFuture<'static, Result<(), StoreError>>;
 
     /// Takes a session out of the store: its log, its record, its checkpoint, and the entries in `forget` (its task ids).
-    /// Its id and those of `forget` stay taken (as [`Space::Erased`] entries holding the owner) until `taken_until`. Repeating it changes nothing.
+    /// Its id and those of `forget` stay taken (as [`Space::Erased`] entries holding the owner) until `taken_until`. Repeating it changes
+    /// nothing: an id that is taken already keeps its owner and its time.
     fn erase(
         &self,
         id: SessionId,
@@ -115,7 +117,7 @@ pub enum Write {
         /// When it stops existing; `None` for never.
         expires_at: Option<Timestamp>,
     },
-    /// Adds to a counter, which starts at 0 when it does not exist.
+    /// Adds to a counter, which starts at 0 when it does not exist. Fails on an entry that is not a decimal number.
     Add {
         /// Which kind.
         space: Space,
@@ -123,7 +125,7 @@ pub enum Write {
         key: String,
         /// How much; may be negative. The counter never goes below 0.
         by: i64,
-        /// When it stops existing.
+        /// When it stops existing from now on; `None` for never.
         expires_at: Option<Timestamp>,
     },
     /// Takes an entry away.

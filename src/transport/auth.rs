@@ -110,7 +110,7 @@ fn admit(gate: &Gate, pattern: &str, request: &mut Request) -> Result<(), Proble
         Access::Public | Access::Socket => return Ok(()),
         Access::Development if gate.edge.settings.development => return Ok(()),
         Access::Development => return Err(Problem::not_found()),
-        Access::Metrics if from.is_direct_loopback() && no_token(&credentials) => return Ok(()),
+        Access::Metrics if from.is_direct_loopback() => return Ok(()),
         Access::Metrics => scoped(by_token(&gate.edge, &credentials, &from, false)?)?,
         Access::Token => by_token(&gate.edge, &credentials, &from, false)?,
         Access::TokenOrQuery => by_token(&gate.edge, &credentials, &from, gate.edge.settings.query_token)?,

@@ -2,7 +2,12 @@
 //!
 //! hyper's `http1::Builder` is driven directly: the helpers around it have no deadline for a client that connects and says nothing.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{extract::Request, response::Response};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -28,6 +33,8 @@ const MAX_HEADERS: usize = 64;
 const MAX_HEAD: usize = 16 * 1024;
 /// How long accepting pauses when the process has no file descriptor left.
 const OUT_OF_FILES_PAUSE: Duration = Duration::from_millis(100);
+/// How often it is said that connections cannot be accepted.
+const SAY_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// How long a connection beyond the bound may take for its request.
 const CROWDED_HEADER_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -127,13 +134,17 @@ struct Place {
 
 impl Front {
     async fn accept(&self, listener: &TcpListener) {
+        let mut said: Option<Instant> = None;
         loop {
             match listener.accept().await {
                 Ok((stream, peer)) => self.admit(stream, peer),
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
                     // No file descriptors, most likely: those who are connected go on, and some will leave.
-                    tracing::warn!(%error, "cannot accept connections; trying again");
+                    if said.is_none_or(|at| at.elapsed() >= SAY_AGAIN_AFTER) {
+                        tracing::warn!(%error, "cannot accept connections; trying again");
+                        said = Some(Instant::now());
+                    }
                     tokio::time::sleep(OUT_OF_FILES_PAUSE).await;
                 }
             }

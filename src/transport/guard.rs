@@ -1,7 +1,7 @@
 //! The first and the last thing that happens to a request: is its target ours, which id does it have, where does it come from; and
 //! afterwards, that its answer is JSON where it is an error, tells browsers to be careful, and leaves no doubt where the next request begins.
 
-use std::{net::SocketAddr, panic::AssertUnwindSafe, sync::Arc};
+use std::{net::SocketAddr, panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
 use agent_hub_protocol::ErrorCode;
 use axum::{
@@ -66,15 +66,18 @@ impl Guard {
             Ok(host) => self.edge.origins.judge(request.headers(), from.scheme(), host.as_deref()),
             Err(_) => RequestOrigin::None,
         };
+        let began = Instant::now();
         let span = tracing::debug_span!("request", id = %id.0, method = %request.method(), path = request.uri().path());
         let response = match host {
             Err(problem) => closing(problem.into_response()),
             Ok(_) => {
                 let passed = self.pass(request, (credentials, from, origin.clone(), id.clone()));
-                self.route(passed, &origin, crowded).instrument(span).await
+                self.route(passed, &origin, crowded).instrument(span.clone()).await
             }
         };
-        finish(response, &id, &origin, upgrade)
+        let response = finish(response, &id, &origin, upgrade);
+        span.in_scope(|| tracing::debug!(status = response.status().as_u16(), took = ?began.elapsed(), "answered"));
+        response
     }
 
     /// Exactly one Host, and ours. Probes come from load balancers that know only an address, or send none.

@@ -28,7 +28,7 @@ pub struct Problem {
     /// What exactly is wrong, in `message`.
     pub message: String,
     /// More, for programs: a list of `{field, message}` where fields are wrong.
-    pub details: Value,
+    pub details: Box<Value>,
     /// How long to wait.
     pub retry_after: Option<Duration>,
     /// The status, where it is not the code's (408, 421).
@@ -57,7 +57,7 @@ impl Problem {
     /// A problem with one text.
     pub fn new(code: ErrorCode, text: impl Into<String>) -> Self {
         let message = text.into();
-        Self { code, error: message.clone(), message, details: Value::Null, retry_after: None, status: None }
+        Self { code, error: message.clone(), message, details: Box::default(), retry_after: None, status: None }
     }
 
     /// With a status that is not the code's own.
@@ -111,7 +111,7 @@ impl From<Refusal> for Problem {
             _ if details.is_empty() => (message.clone(), Value::Null),
             _ => (message.clone(), Value::Object(details)),
         };
-        Self { code, error, message, details, retry_after, status: None }
+        Self { code, error, message, details: Box::new(details), retry_after, status: None }
     }
 }
 

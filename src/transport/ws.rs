@@ -90,7 +90,9 @@ pub async fn upgrade(edge: Arc<Edge>, mut request: WsRequest) -> Response {
         Ok(entry) => Ok(entry),
     };
     let tracker = edge.sockets.clone();
-    tracker.spawn(async move { converse(edge, upgrade, entry, request).await });
+    // The head of the request is not kept for as long as the socket lives.
+    let WsRequest { permit, query, .. } = request;
+    tracker.spawn(converse(edge, upgrade, entry, query, permit));
     response
 }
 
@@ -131,8 +133,7 @@ fn identify(edge: &Edge, request: &WsRequest) -> Option<Principal> {
     }
 }
 
-async fn converse(edge: Arc<Edge>, upgrade: OnUpgrade, entry: Result<Entry, CloseCode>, request: WsRequest) {
-    let WsRequest { permit, query, .. } = request;
+async fn converse(edge: Arc<Edge>, upgrade: OnUpgrade, entry: Result<Entry, CloseCode>, query: WsQuery, permit: Option<ConnectionPermit>) {
     // The peer may be gone before the 101 is written.
     let Ok(upgraded) = upgrade.await else { return };
     let stream = Metered::new(TokioIo::new(upgraded));

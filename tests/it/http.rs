@@ -5,5 +5,6 @@ mod errors;
 mod front;
 mod origins;
 mod seed;
+mod socket;
 mod streams;
 mod tasks;

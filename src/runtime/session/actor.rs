@@ -135,7 +135,7 @@ struct Counted {
 
 impl Actor {
     async fn live(mut self) {
-        let ending = match self.wake().await {
+        let ending = match Box::pin(self.wake()).await {
             Ok(()) => self.work().await,
             Err(error) => {
                 self.refuse_all(&error).await;
@@ -143,7 +143,7 @@ impl Actor {
             }
         };
         if matches!(ending, Ending::Sleep | Ending::Stop) {
-            self.leave_checkpoint().await;
+            Box::pin(self.leave_checkpoint()).await;
         }
         self.shared.awake.remove_if(&self.id, |_, handle| handle.is_of(&self.tail));
         self.requests.close();
@@ -170,7 +170,7 @@ impl Actor {
                 return Ending::Stop;
             }
             if let Err(error) = self.step(Some(chosen)).await {
-                self.repair(error).await;
+                Box::pin(self.repair(error)).await;
             }
         }
     }
@@ -257,7 +257,8 @@ impl Actor {
     }
 
     async fn change(&mut self, who: &crate::runtime::Principal, change: &Change, out: &mut Outbox) -> Result<Answer, Refusal> {
-        let entry = self.find_entry(change).await?;
+        // Boxed like everything here that is rare, so that an idle session does not carry room for it.
+        let entry = Box::pin(self.find_entry(change)).await?;
         let shared = Arc::clone(&self.shared);
         let now = out.now;
         let quota = |resource| shared.quotas.take(who, resource, now);
@@ -446,7 +447,7 @@ impl Actor {
         }
         if first_socket {
             let mut out = Outbox { record: true, ..Outbox::at(Timestamp::now()) };
-            self.commit(&mut out, &mut Owed::default()).await?;
+            Box::pin(self.commit(&mut out, &mut Owed::default())).await?;
         }
         Ok(())
     }
@@ -489,7 +490,7 @@ impl Actor {
             }
         }
         self.deferred = kept;
-        if erase { self.erase().await } else { Ok(()) }
+        if erase { Box::pin(self.erase()).await } else { Ok(()) }
     }
 
     async fn erase(&mut self) -> Result<(), AppendError> {
@@ -538,7 +539,7 @@ impl Actor {
                         let last_seq = known.last_seq;
                         state.task_info(task).map(|info| TaskView { session: self.id, info, cursor: state.cursor(), last_seq })
                     }
-                    None => load::old_task(&self.shared.store, state, task).await,
+                    None => Box::pin(load::old_task(&self.shared.store, state, task)).await,
                 };
                 drop(reply.send(view.map(Box::new).ok_or_else(Refusal::task_not_found)));
                 false

@@ -18,8 +18,8 @@ const TICK: Duration = Duration::from_millis(250);
 /// Ticks without a commit until the log's file is cut back.
 const IDLE_TICKS: u32 = 8;
 
-/// Ticks between two sweeps of expired entries: one minute.
-const SWEEP_TICKS: u32 = 240;
+/// Ticks between two sweeps of expired entries: ten seconds.
+const SWEEP_TICKS: u32 = 40;
 
 /// Pages in the log from which on the writer is held up until it starts over: 256 MiB. Reached only when commits never pause.
 const RESTART_PAGES: i64 = 65_536;

@@ -7,23 +7,24 @@ use bytes::Bytes;
 use rusqlite::{Connection, Statement, params};
 
 use super::{
+    bundle::Bundle,
     error::{is_of_one_statement, store_error},
     index::{Index, RowRef, head_in_extents, write_extents},
     reader::{get_entry, id_bytes, session_number},
 };
 use crate::store::{
     Append, AppendError, SessionRecord, Space, StoreError, Write,
-    codec::{Place, add_to_counter, decode_value, encode_events, encode_record, encode_value},
+    codec::{add_to_counter, decode_value, encode_record, encode_value},
     inbox::lock,
     jobs::Erasure,
     memory::check_head,
 };
 
-/// A large append is cut into rows of about this size, because reading one of its events reads the row.
-const ROW_BYTES: usize = 256 * 1024;
+/// A large append is cut into parts of about this size, because reading one of its events reads the part.
+const PART_BYTES: usize = 256 * 1024;
 
-/// As [`ROW_BYTES`], for many small events.
-const ROW_EVENTS: usize = 1_024;
+/// As [`PART_BYTES`], for many small events.
+const PART_EVENTS: usize = 1_024;
 
 /// Why a job was not done.
 #[derive(Debug)]
@@ -113,8 +114,8 @@ pub(super) struct Tables<'db> {
     pub(super) next_row: i64,
     pub(super) next_session: i64,
     pub(super) staged: Staged,
-    /// Reused for each row.
-    pub(super) buffer: Vec<u8>,
+    /// The row that is being filled; it will be `next_row`.
+    pub(super) bundle: Bundle,
     /// The same for all of one commit.
     pub(super) now: Timestamp,
 }
@@ -122,56 +123,59 @@ pub(super) struct Tables<'db> {
 impl Tables<'_> {
     /// Does it inside the open transaction: all or nothing of it.
     pub(super) fn append(&mut self, append: &Append) -> Result<(), Failure> {
-        let alone = append.record.is_none() && append.writes.is_empty() && fits_one_row(&append.events);
-        if alone {
-            // One statement, which undoes itself when it fails.
-            return self.append_all(append);
-        }
-        self.guarded(|tables| tables.append_all(append))
+        let known = if append.record.is_none() && append.writes.is_empty() {
+            self.admit(append)?
+        } else {
+            self.guarded(|tables| {
+                let known = tables.admit(append)?;
+                tables.write(&append.writes)?;
+                Ok(known)
+            })?
+        };
+        // Last, because from here on only all of the commit can fail.
+        let head = self.add_events(known, &append.events)?;
+        self.heads.put(append.session, Known { head, ..known });
+        self.staged.appends += 1;
+        self.staged.events += append.events.len();
+        Ok(())
     }
 
     /// Undoes what `work` did if it fails alone.
-    pub(super) fn guarded(&mut self, work: impl FnOnce(&mut Self) -> Result<(), Failure>) -> Result<(), Failure> {
-        let (rows, erased) = (self.staged.rows.len(), self.staged.erased.len());
-        self.db.prepare_cached("SAVEPOINT one")?.execute([])?;
+    pub(super) fn guarded<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, Failure>) -> Result<T, Failure> {
+        let erased = self.staged.erased.len();
+        let run = |tables: &Self, sql| {
+            let done = tables.db.prepare_cached(sql).and_then(|mut statement| statement.execute([]));
+            done.map(drop).map_err(|error| Failure::All(store_error(error)))
+        };
+        run(self, "SAVEPOINT one")?;
         let result = work(self);
         if let Err(Failure::One(_)) = result {
-            self.staged.rows.truncate(rows);
             self.staged.erased.truncate(erased);
-            self.db
-                .prepare_cached("ROLLBACK TO one")
-                .and_then(|mut undo| undo.execute([]))
-                .map_err(|error| Failure::All(store_error(error)))?;
+            run(self, "ROLLBACK TO one")?;
         }
         if !matches!(result, Err(Failure::All(_))) {
-            self.db.prepare_cached("RELEASE one").and_then(|mut end| end.execute([])).map_err(|error| Failure::All(store_error(error)))?;
+            run(self, "RELEASE one")?;
         }
         result
     }
 
-    fn append_all(&mut self, append: &Append) -> Result<(), Failure> {
+    /// Checks the append against the true head, and writes the session's record.
+    fn admit(&mut self, append: &Append) -> Result<Known, Failure> {
         let id = append.session;
-        let known = match (self.known(id)?, &append.record) {
+        match (self.known(id)?, &append.record) {
             (Some(known), record) => {
                 check_head(append.expected, known.head).map_err(Failure::One)?;
                 if let Some(record) = record {
                     self.update_record(known.num, id, record)?;
                 }
-                known
+                Ok(known)
             }
             (None, Some(record)) if !self.is_taken(id)? => {
                 check_head(append.expected, 0).map_err(Failure::One)?;
-                self.create(id, record)?
+                self.create(id, record)
             }
-            (None, _) => return Err(Failure::One(AppendError::Erased)),
-        };
-        let head = self.add_rows(known, &append.events)?;
-        self.write(&append.writes)?;
-        // Last, so that a failure above leaves the head as it was.
-        self.heads.put(id, Known { head, ..known });
-        self.staged.appends += 1;
-        self.staged.events += append.events.len();
-        Ok(())
+            (None, _) => Err(Failure::One(AppendError::Erased)),
+        }
     }
 
     fn known(&mut self, id: SessionId) -> Result<Option<Known>, Failure> {
@@ -225,24 +229,38 @@ impl Tables<'_> {
     }
 
     /// The head after them.
-    fn add_rows(&mut self, known: Known, events: &[Bytes]) -> Result<Seq, Failure> {
+    fn add_events(&mut self, known: Known, events: &[Bytes]) -> Result<Seq, Failure> {
         let mut head = known.head;
         let mut rest = events;
         while !rest.is_empty() {
-            let (part, after) = rest.split_at(row_len(rest));
+            let (part, after) = rest.split_at(part_len(rest));
+            if !self.bundle.has_room_for(part) {
+                self.end_row()?;
+            }
             let row = RowRef { id: self.next_row, first: head + 1, count: part.len() as u32 };
-            let place = Place { session: known.num.cast_unsigned().into(), first: row.first, count: part.len() };
-            encode_events(place, part, &mut self.buffer);
-            self.insert_row.execute(params![row.id, known.num, row.first.cast_signed(), row.count, self.buffer])?;
-            self.staged.bytes += self.buffer.len();
+            self.staged.bytes += self.bundle.push(known.num, row.first, part);
             self.staged.rows.push((known.num, row));
-            self.next_row += 1;
+            if self.bundle.is_full() {
+                self.end_row()?;
+            }
             head = row.last();
             rest = after;
         }
-        // One huge append must not keep its memory for ever.
-        self.buffer.shrink_to(2 * ROW_BYTES);
         Ok(head)
+    }
+
+    /// Writes the row that is being filled, if any. Last of all before a commit.
+    pub(super) fn end_row(&mut self) -> Result<(), Failure> {
+        if self.bundle.is_empty() {
+            return Ok(());
+        }
+        let (parts, data) = self.bundle.seal(self.next_row);
+        let written = self.insert_row.execute(params![self.next_row, parts, data]);
+        // It holds appends of several callers, so none of them can fail alone.
+        written.map_err(|error| Failure::All(store_error(error)))?;
+        self.next_row += 1;
+        self.bundle.clear();
+        Ok(())
     }
 
     /// Entries, in order.
@@ -339,16 +357,12 @@ impl Staged {
     }
 }
 
-fn fits_one_row(events: &[Bytes]) -> bool {
-    row_len(events) == events.len()
-}
-
-/// How many of the events go into the next row; at least one if there is one.
-fn row_len(events: &[Bytes]) -> usize {
+/// How many of the events go into the next part; at least one if there is one.
+fn part_len(events: &[Bytes]) -> usize {
     let mut bytes = 0;
-    let fitting = events.iter().take(ROW_EVENTS).take_while(|event| {
+    let fitting = events.iter().take(PART_EVENTS).take_while(|event| {
         bytes += event.len();
-        bytes <= ROW_BYTES
+        bytes <= PART_BYTES
     });
     fitting.count().max(1).min(events.len())
 }

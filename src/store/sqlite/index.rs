@@ -3,9 +3,12 @@
 use std::collections::HashMap;
 
 use agent_hub_protocol::Seq;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::error::store_error;
+use super::{
+    bundle::{self, Part},
+    error::store_error,
+};
 use crate::store::{
     StoreError,
     codec::{open_seal, put_varint, seal, take_varint},
@@ -14,7 +17,7 @@ use crate::store::{
 /// Rows named by one row of `extents`: about 3 KB of it, so paging through a long session does not decode all of it each time.
 const ROWS_PER_EXTENT: usize = 1_000;
 
-/// One row of the log, as far as finding events goes.
+/// Events of one session in one row of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RowRef {
     pub(super) id: i64,
@@ -91,32 +94,43 @@ impl Index {
     /// Reads the rows behind `watermark`: those whose place was only in memory when the store last stopped.
     ///
     /// # Errors
-    /// When the database fails.
-    pub(super) fn load(db: &Connection, watermark: i64) -> rusqlite::Result<Self> {
+    /// When the database fails; [`StoreError::Damaged`] for a row that does not match its checksum, as the heads of its sessions are unknown.
+    pub(super) fn load(db: &Connection, watermark: i64) -> Result<Self, StoreError> {
         let mut index = Self { published: watermark, ..Self::default() };
-        let mut erased: HashMap<i64, bool> = HashMap::new();
-        let mut exists = db.prepare("SELECT 1 FROM sessions WHERE num = ?1")?;
-        let mut rows = db.prepare("SELECT id, session, first, count FROM log WHERE id > ?1 ORDER BY id")?;
-        let mut rows = rows.query([watermark])?;
-        while let Some(row) = rows.next()? {
-            let session: i64 = row.get(1)?;
-            let found = RowRef { id: row.get(0)?, first: row.get::<_, i64>(2)?.cast_unsigned(), count: row.get(3)? };
-            let gone = match erased.get(&session) {
-                Some(gone) => *gone,
-                None => {
-                    let gone = !exists.exists([session])?;
-                    erased.insert(session, gone);
-                    gone
-                }
-            };
-            if gone || found.count == 0 {
-                index.published = found.id;
-            } else {
-                index.publish(session, found);
+        each_part_behind(db, watermark, |row, part| {
+            index.publish(part.session, RowRef { id: row, first: part.first, count: part.count });
+        })?;
+        // What is left of sessions that were erased is found by `extents`.
+        let mut exists = db.prepare("SELECT 1 FROM sessions WHERE num = ?1").map_err(store_error)?;
+        for session in index.sessions() {
+            if !exists.exists([session]).map_err(store_error)? {
+                index.forget(session);
             }
         }
         Ok(index)
     }
+}
+
+/// Calls `each` with the parts of the rows behind `row`, in order.
+///
+/// # Errors
+/// When the database fails; [`StoreError::Damaged`] for a row that does not match its checksum.
+pub(super) fn each_part_behind(db: &Connection, row: i64, mut each: impl FnMut(i64, Part)) -> Result<(), StoreError> {
+    let mut rows = db.prepare_cached("SELECT id, parts FROM log WHERE id > ?1 ORDER BY id").map_err(store_error)?;
+    let mut rows = rows.query([row]).map_err(store_error)?;
+    while let Some(row) = rows.next().map_err(store_error)? {
+        let id = row.get(0).map_err(store_error)?;
+        for part in bundle::parts(id, blob(row, 1)?)? {
+            each(id, part);
+        }
+    }
+    Ok(())
+}
+
+/// # Errors
+/// [`StoreError::Damaged`] when the column holds something else.
+pub(super) fn blob<'a>(row: &'a Row<'_>, column: usize) -> Result<&'a [u8], StoreError> {
+    row.get_ref(column).and_then(|value| value.as_blob().map_err(Into::into)).map_err(store_error)
 }
 
 /// A row of `extents`: where a run of events is.

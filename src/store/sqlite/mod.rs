@@ -7,11 +7,13 @@
 //! |---|---|
 //! | `schema.rs` | tables, connections, which incarnation of the store this is |
 //! | `writer.rs`, `group.rs` | the writing thread; what one commit does |
+//! | `bundle.rs` | what a row of the log is made of |
 //! | `index.rs` | which rows hold a session's events |
 //! | `reader.rs` | questions and their answers |
 //! | `checkpoint.rs` | the checkpointing thread |
 //! | `sidecar.rs` | the lock and the mark beside the database |
 
+mod bundle;
 mod checkpoint;
 mod error;
 mod group;
@@ -69,7 +71,7 @@ pub struct SqliteConfig {
     /// Names this boot of the machine; `None` asks the kernel. For tests.
     pub boot_id: Option<String>,
     /// Called after each commit, on the writing thread: must be quick and must not call the store.
-    pub on_commit: Option<Arc<dyn Fn(&Commit) + Send + Sync>>,
+    pub on_commit: Option<CommitHook>,
 }
 
 impl SqliteConfig {
@@ -115,6 +117,9 @@ impl Synchronous {
     }
 }
 
+/// Hears of each commit.
+pub type CommitHook = Arc<dyn Fn(&Commit) + Send + Sync>;
+
 /// One commit, for metrics.
 #[derive(Clone, Copy, Debug)]
 pub struct Commit {
@@ -154,7 +159,10 @@ struct Shared {
 }
 
 impl SqliteStore {
-    /// Opens or makes the database, and starts the threads and, if called in a runtime, a task. Blocks: a store with many rows since the last clean stop takes a moment.
+    /// Opens or makes the database, and starts the threads. Blocks: a store with many rows since the last clean stop takes a moment.
+    ///
+    /// Called in a runtime it also starts a task there, which gives the answers of large commits; that runtime must then be running as long
+    /// as the store is used.
     ///
     /// # Errors
     /// [`OpenError::Locked`] when another process has it, [`OpenError::TooNew`] when a newer version wrote it.
@@ -171,7 +179,8 @@ impl SqliteStore {
         let mark = Mark { identity: now.identity, generation: now.generation, next_row: now.next_row };
         let mark = MarkFile::create(&path, mark).map_err(|error| failed(&config.path, &error))?;
         let watermark = schema::get_meta(&db, "watermark").map_err(sqlite)?.unwrap_or(0);
-        let index = Index::load(&db, watermark).map_err(sqlite)?;
+        let damaged = |error: StoreError| OpenError::Failed { path: path.display().to_string(), reason: error.to_string() };
+        let index = Index::load(&db, watermark).map_err(damaged)?;
         schema::set_synchronous(&db, config.synchronous).map_err(sqlite)?;
         let shared = Arc::new(Shared {
             generation: now.generation,

@@ -8,13 +8,13 @@ use rusqlite::{Connection, OptionalExtension, Row, params, types::Type};
 use uuid::Uuid;
 
 use super::{
-    Shared,
+    Shared, bundle,
     error::store_error,
-    index::{Extent, RowRef, head_in_extents},
+    index::{Extent, RowRef, blob, each_part_behind, head_in_extents},
 };
 use crate::store::{
     Page, SessionFilter, SessionRecord, Space, StoreError, StoredEvent, StoredSession,
-    codec::{Place, decode_events, decode_record, decode_value},
+    codec::{decode_record, decode_value},
     inbox::{Bound, Taken, lock},
     memory::Filling,
 };
@@ -80,11 +80,13 @@ impl Reader {
 
     /// The last event in rows that are committed but not in the index yet; 0 for none.
     fn head_beyond(&self, num: i64, published: i64) -> Result<Seq, StoreError> {
-        let mut beyond = self
-            .db
-            .prepare_cached("SELECT coalesce(max(first + count - 1), 0) FROM log WHERE id > ?1 AND +session = ?2")
-            .map_err(store_error)?;
-        beyond.query_row([published, num], |row| row.get::<_, i64>(0)).map(i64::cast_unsigned).map_err(store_error)
+        let mut head = 0;
+        each_part_behind(&self.db, published, |_, part| {
+            if part.session == num {
+                head = part.first + Seq::from(part.count) - 1;
+            }
+        })?;
+        Ok(head)
     }
 
     pub(super) fn read(&self, id: SessionId, after: Seq, page: Page) -> Result<Vec<StoredEvent>, StoreError> {
@@ -170,8 +172,7 @@ impl Walk<'_> {
         let mut extents = extents.query([self.num, wanted]).map_err(store_error)?;
         while let Some(row) = extents.next().map_err(store_error)? {
             let first = row.get::<_, i64>(0).map_err(store_error)?.cast_unsigned();
-            let data = row.get_ref(1).and_then(|data| data.as_blob().map_err(Into::into)).map_err(store_error)?;
-            self.rows(&Extent::decode(self.num, first, data)?.rows)?;
+            self.rows(&Extent::decode(self.num, first, blob(row, 1)?)?.rows)?;
             if self.full {
                 break;
             }
@@ -211,11 +212,12 @@ impl Walk<'_> {
     }
 
     fn texts(&self, row: RowRef) -> Result<Vec<Bytes>, StoreError> {
-        let mut data = self.db.prepare_cached("SELECT data FROM log WHERE id = ?1").map_err(store_error)?;
-        let data: Option<Vec<u8>> = data.query_row([row.id], |row| row.get(0)).optional().map_err(store_error)?;
-        let data = data.ok_or_else(|| StoreError::Damaged(format!("events {} to {} are missing", row.first, row.last())))?;
-        let place = Place { session: self.num.cast_unsigned().into(), first: row.first, count: row.count as usize };
-        decode_events(place, Bytes::from(data))
+        let mut find = self.db.prepare_cached("SELECT parts, data FROM log WHERE id = ?1").map_err(store_error)?;
+        let mut found = find.query([row.id]).map_err(store_error)?;
+        match found.next().map_err(store_error)? {
+            Some(found) => bundle::events(row.id, blob(found, 0)?, blob(found, 1)?, self.num, row.first),
+            None => Err(StoreError::Damaged(format!("events {} to {} are missing", row.first, row.last()))),
+        }
     }
 }
 

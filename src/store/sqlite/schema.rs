@@ -37,9 +37,9 @@ const FIRST: &str = "
     CREATE INDEX sessions_by_age ON sessions (created, id);
     CREATE INDEX sessions_unfinished ON sessions (num) WHERE unfinished > 0;
 
-    -- One row per append (or part of a large one): events `first` to `first + count - 1` of a session. The small columns come first, so
-    -- that they are read without touching the overflow pages of `data`.
-    CREATE TABLE log (id INTEGER PRIMARY KEY, session INTEGER NOT NULL, first INTEGER NOT NULL, count INTEGER NOT NULL, data BLOB NOT NULL);
+    -- Rows in the order of commits, each with events of one or several sessions (see `bundle.rs`). `parts` comes first, so that it is read
+    -- without touching the overflow pages of a large `data`.
+    CREATE TABLE log (id INTEGER PRIMARY KEY, parts BLOB NOT NULL, data BLOB NOT NULL);
 
     -- Which rows of `log` a session's events are in, for rows up to the watermark.
     CREATE TABLE extents (session INTEGER NOT NULL, first INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (session, first)) WITHOUT ROWID;

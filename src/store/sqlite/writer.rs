@@ -8,14 +8,15 @@ use std::{
 };
 
 use agent_hub_protocol::Timestamp;
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     Shared,
+    bundle::{self, Bundle},
     checkpoint::{Checkpointer, checkpoint},
     error::store_error,
     group::{Failure, Heads, Staged, Tables},
-    index::{Extent, write_extents},
+    index::{Extent, blob, write_extents},
     schema,
     sidecar::MarkFile,
 };
@@ -102,7 +103,7 @@ impl Writer {
 
     fn work(&mut self, db: &Connection) -> Option<Reply<()>> {
         let shared = self.shared.clone();
-        let insert = "INSERT INTO log (id, session, first, count, data) VALUES (?1, ?2, ?3, ?4, ?5)";
+        let insert = "INSERT INTO log (id, parts, data) VALUES (?1, ?2, ?3)";
         let insert_row = match db.prepare(insert) {
             Ok(statement) => statement,
             Err(error) => {
@@ -118,7 +119,7 @@ impl Writer {
             next_row: self.next_row,
             next_session: self.next_session,
             staged: Staged::default(),
-            buffer: Vec::new(),
+            bundle: Bundle::default(),
             now: Timestamp::now(),
         };
         let mut jobs = Vec::new();
@@ -162,7 +163,7 @@ impl Writer {
             };
             answers.push((answer, result));
         }
-        let failed = failed.or_else(|| commit(tables.db).err());
+        let failed = failed.or_else(|| finish(tables).err());
         let staged = tables.take_staged();
         match failed {
             None => self.publish(tables.next_row, &staged, started),
@@ -335,10 +336,20 @@ fn commit(db: &Connection) -> Result<(), StoreError> {
     db.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([])).map(drop).map_err(store_error)
 }
 
+/// Writes the last row and commits.
+fn finish(tables: &mut Tables<'_>) -> Result<(), StoreError> {
+    match tables.end_row() {
+        Ok(()) => commit(tables.db),
+        Err(Failure::All(error) | Failure::One(AppendError::Store(error))) => Err(error),
+        Err(Failure::One(other)) => Err(StoreError::Failed(other.to_string())),
+    }
+}
+
 /// Forgets a transaction that did not happen; heads are read again from what did.
 fn undo(tables: &mut Tables<'_>) {
     roll_back(tables.db);
     tables.heads.clear();
+    tables.bundle.clear();
 }
 
 fn roll_back(db: &Connection) {
@@ -365,9 +376,7 @@ fn collect_garbage(db: &Connection, next_row: i64) -> Result<bool, StoreError> {
     // An extent that cannot be read is given up together with the space its rows take: nobody can reach them any more.
     let rows = Extent::decode(session, first.cast_unsigned(), &data).map(|extent| extent.rows).unwrap_or_default();
     for row in rows {
-        db.prepare_cached("DELETE FROM log WHERE id = ?1 AND session = ?2")
-            .and_then(|mut delete| delete.execute([row.id, session]))
-            .map_err(store_error)?;
+        take_out(db, row.id, session)?;
     }
     db.prepare_cached("DELETE FROM extents WHERE session = ?1 AND first = ?2")
         .and_then(|mut delete| delete.execute([session, first]))
@@ -375,4 +384,26 @@ fn collect_garbage(db: &Connection, next_row: i64) -> Result<bool, StoreError> {
     // The log may have lost its last rows; their numbers must not be used again, or the mark would seem to be ahead.
     schema::set_meta(db, "next_row", next_row).map_err(store_error)?;
     Ok(true)
+}
+
+/// Takes a session's events out of a row, and the row away if nothing is left of it.
+fn take_out(db: &Connection, row: i64, session: i64) -> Result<(), StoreError> {
+    let left = {
+        let mut find = db.prepare_cached("SELECT parts, data FROM log WHERE id = ?1").map_err(store_error)?;
+        let mut found = find.query([row]).map_err(store_error)?;
+        let Some(found) = found.next().map_err(store_error)? else { return Ok(()) };
+        bundle::without(row, blob(found, 0)?, blob(found, 1)?, session)
+    };
+    match left {
+        // A damaged row stays as it is: it may hold events of others, who are to be told so.
+        Err(_) => Ok(()),
+        Ok(left) if left.is_empty() => {
+            db.prepare_cached("DELETE FROM log WHERE id = ?1").and_then(|mut delete| delete.execute([row])).map(drop).map_err(store_error)
+        }
+        Ok(mut left) => {
+            let (parts, data) = left.seal(row);
+            let mut update = db.prepare_cached("UPDATE log SET parts = ?2, data = ?3 WHERE id = ?1").map_err(store_error)?;
+            update.execute(params![row, parts, data]).map(drop).map_err(store_error)
+        }
+    }
 }

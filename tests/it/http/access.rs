@@ -1,5 +1,7 @@
 //! Who is let in, and where.
 
+use std::time::Duration;
+
 use agent_hub::{api, runtime::Plan};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -116,6 +118,56 @@ async fn tickets_are_given_to_those_with_a_token() {
     let (status, body) = hub.post("u", "/auth/ticket", Value::Null).await;
     assert_eq!((status, &body["expiresIn"]), (200, &json!(30)));
     assert!(hub.app.tickets.redeem(body["ticket"].as_str().unwrap(), None).is_some());
+}
+
+/// The program itself, saying everything it can: in this process other tests decide what is logged.
+#[tokio::test]
+async fn credentials_are_in_no_log_and_no_answer() {
+    let data = tempfile::tempdir().unwrap();
+    let log = data.path().join("log");
+    let file = std::fs::File::create(&log).unwrap();
+    let mut hub = Program(
+        std::process::Command::new(env!("CARGO_BIN_EXE_agent-hub"))
+            .current_dir(data.path())
+            .env_clear()
+            .envs([("PORT", "0"), ("STORAGE_TYPE", "memory"), ("AGENT_HUB_LOG", "trace")])
+            .stdout(file.try_clone().unwrap())
+            .stderr(file)
+            .spawn()
+            .unwrap(),
+    );
+    let said = || std::fs::read_to_string(&log).unwrap();
+    let url = loop {
+        assert!(hub.0.try_wait().unwrap().is_none(), "{}", said());
+        if let Some(url) =
+            said().lines().find_map(|line| Some(line.trim().strip_prefix("console ")?.trim().trim_end_matches('/').to_owned()))
+        {
+            break url;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let mut answers = String::new();
+    for path in ["/nowhere", "/api/v1/agents/sessions", "/api/agents/sessions", "/ws/agents", "/api/v1/agents/tasks/x/stream", "/health"] {
+        let request = client.get(format!("{url}{path}?a=1&token=canary-1&ticket=canary-2&%74oken=canary-3"));
+        let request = request.header("sec-websocket-protocol", "agent-hub.v1, bearer.canary-4").bearer_auth("canary-5");
+        let response = request.send().await.unwrap();
+        answers += &format!("{:?}", response.headers());
+        answers += &response.text().await.unwrap();
+    }
+    assert!(!answers.contains("canary"), "{answers}");
+    assert!(said().contains("/api/agents/sessions") && said().contains("answered"), "requests were logged: {}", said());
+    assert!(!said().contains("canary"), "{}", said());
+}
+
+/// Ends with the test.
+struct Program(std::process::Child);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 #[tokio::test]

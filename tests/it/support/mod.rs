@@ -37,35 +37,36 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 /// Longer than anything here takes.
-pub const SOON: Duration = Duration::from_secs(10);
+pub(crate) const SOON: Duration = Duration::from_secs(10);
 
 /// A hub that is served in this process.
-pub struct Server {
-    pub address: SocketAddr,
-    pub app: Arc<App>,
-    pub edge: Arc<Edge>,
-    pub stop: CancellationToken,
-    pub front: JoinHandle<std::io::Result<()>>,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) app: Arc<App>,
+    #[allow(dead_code, reason = "for tests that look behind the wire")]
+    pub(crate) edge: Arc<Edge>,
+    pub(crate) stop: CancellationToken,
+    pub(crate) front: JoinHandle<std::io::Result<()>>,
     client: reqwest::Client,
     _data: tempfile::TempDir,
 }
 
 /// How a [`Server`] differs from an unconfigured hub.
 #[derive(Default)]
-pub struct Setup<'a> {
-    pub environment: &'a [(&'a str, &'a str)],
-    pub front: Option<fn(&mut FrontSettings)>,
-    pub edge: Option<fn(&mut EdgeParts)>,
-    pub others: Vec<Surface>,
+pub(crate) struct Setup<'a> {
+    pub(crate) environment: &'a [(&'a str, &'a str)],
+    pub(crate) front: Option<fn(&mut FrontSettings)>,
+    pub(crate) edge: Option<fn(&mut EdgeParts)>,
+    pub(crate) others: Vec<Surface>,
 }
 
 impl Server {
     /// In development mode, with these settings in its environment.
-    pub async fn start(environment: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start(environment: &[(&str, &str)]) -> Self {
         Self::start_with(Setup { environment, ..Setup::default() }).await
     }
 
-    pub async fn start_with(setup: Setup<'_>) -> Self {
+    pub(crate) async fn start_with(setup: Setup<'_>) -> Self {
         let data = tempfile::tempdir().unwrap();
         let app = app(setup.environment, data.path().to_str().unwrap());
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -86,52 +87,52 @@ impl Server {
         Self { address, app, edge, stop, front, client, _data: data }
     }
 
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
     /// A token of `user`, who may do as much as anybody.
-    pub fn token(&self, user: &str) -> String {
+    pub(crate) fn token(&self, user: &str) -> String {
         self.token_of(user, Plan::Enterprise, &[])
     }
 
-    pub fn token_of(&self, user: &str, plan: Plan, scopes: &[&str]) -> String {
+    pub(crate) fn token_of(&self, user: &str, plan: Plan, scopes: &[&str]) -> String {
         let scopes: Vec<String> = scopes.iter().map(|scope| (*scope).to_owned()).collect();
         self.app.auth.mint(user, plan, &scopes, Duration::from_secs(3600)).unwrap()
     }
 
-    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.client.request(method, self.url(path))
     }
 
-    pub fn as_user(&self, user: &str, method: Method, path: &str) -> RequestBuilder {
+    pub(crate) fn as_user(&self, user: &str, method: Method, path: &str) -> RequestBuilder {
         self.request(method, path).bearer_auth(self.token(user))
     }
 
     /// Asks as `user`, with a body unless it is `null`, and reads the answer.
-    pub async fn ask(&self, user: &str, method: Method, path: &str, body: Value) -> (u16, Value) {
+    pub(crate) async fn ask(&self, user: &str, method: Method, path: &str, body: Value) -> (u16, Value) {
         let request = self.as_user(user, method, path);
         let request = if body.is_null() { request } else { request.json(&body) };
         read(request.send().await.unwrap()).await
     }
 
-    pub async fn get(&self, user: &str, path: &str) -> (u16, Value) {
+    pub(crate) async fn get(&self, user: &str, path: &str) -> (u16, Value) {
         self.ask(user, Method::GET, path, Value::Null).await
     }
 
-    pub async fn post(&self, user: &str, path: &str, body: Value) -> (u16, Value) {
+    pub(crate) async fn post(&self, user: &str, path: &str, body: Value) -> (u16, Value) {
         self.ask(user, Method::POST, path, body).await
     }
 
     /// A session of `user`.
-    pub async fn session(&self, user: &str) -> String {
+    pub(crate) async fn session(&self, user: &str) -> String {
         let (status, body) = self.post(user, "/api/v1/agents/sessions", serde_json::json!({})).await;
         assert_eq!(status, 201, "{body}");
         body["id"].as_str().unwrap().to_owned()
     }
 
     /// A task of `user` in that session.
-    pub async fn task(&self, user: &str, session: &str, prompt: &str) -> String {
+    pub(crate) async fn task(&self, user: &str, session: &str, prompt: &str) -> String {
         let path = format!("/api/v1/agents/sessions/{session}/tasks");
         let (status, body) = self.post(user, &path, serde_json::json!({ "prompt": prompt })).await;
         assert_eq!(status, 202, "{body}");
@@ -139,7 +140,7 @@ impl Server {
     }
 
     /// Polls until the task has ended.
-    pub async fn ended(&self, user: &str, task: &str) -> Value {
+    pub(crate) async fn ended(&self, user: &str, task: &str) -> Value {
         let path = format!("/api/v1/agents/tasks/{task}?wait=5");
         for _ in 0..100 {
             let (status, body) = self.get(user, &path).await;
@@ -152,7 +153,7 @@ impl Server {
     }
 
     /// Sends these bytes, and reads until the hub closes.
-    pub async fn raw(&self, request: &str) -> String {
+    pub(crate) async fn raw(&self, request: &str) -> String {
         let mut socket = TcpStream::connect(self.address).await.unwrap();
         // The hub may close before everything is written; what it said counts.
         let _ = socket.write_all(request.as_bytes()).await;
@@ -170,7 +171,7 @@ impl Drop for Server {
 }
 
 /// Status and JSON of an answer; `null` for an empty one.
-pub async fn read(response: Response) -> (u16, Value) {
+pub(crate) async fn read(response: Response) -> (u16, Value) {
     let status = response.status().as_u16();
     let text = response.text().await.unwrap();
     let body = if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap_or_else(|_| panic!("no JSON: {text}")) };
@@ -196,28 +197,28 @@ fn app(environment: &[(&str, &str)], data: &str) -> Arc<App> {
 
 /// One frame of an event stream.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Frame {
-    pub event: String,
-    pub id: Option<String>,
-    pub data: Value,
+pub(crate) struct Frame {
+    pub(crate) event: String,
+    pub(crate) id: Option<String>,
+    pub(crate) data: Value,
 }
 
 /// An event stream as it arrives.
-pub struct Frames {
+pub(crate) struct Frames {
     response: Response,
     buffer: String,
-    pub comments: usize,
+    pub(crate) comments: usize,
 }
 
 impl Frames {
-    pub fn of(response: Response) -> Self {
+    pub(crate) fn of(response: Response) -> Self {
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         Self { response, buffer: String::new(), comments: 0 }
     }
 
     /// The next frame; `None` at the end.
-    pub async fn next(&mut self) -> Option<Frame> {
+    pub(crate) async fn next(&mut self) -> Option<Frame> {
         loop {
             if let Some(end) = self.buffer.find("\n\n") {
                 let block: String = self.buffer.drain(..end + 2).collect();
@@ -233,7 +234,7 @@ impl Frames {
     }
 
     /// All that are left.
-    pub async fn rest(mut self) -> Vec<Frame> {
+    pub(crate) async fn rest(mut self) -> Vec<Frame> {
         let mut all = Vec::new();
         while let Some(frame) = self.next().await {
             all.push(frame);
