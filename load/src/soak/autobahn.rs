@@ -87,8 +87,9 @@ pub async fn run(size: Size) -> anyhow::Result<Report> {
     });
     let spec_path = work.path().join("spec.json");
     fs::write(&spec_path, spec.to_string())?;
-    let mut wstest = python.command(&suite);
-    wstest.args(["-c", "from autobahntestsuite.wstest import run; run()", "-m", "fuzzingclient", "-s"]).arg(&spec_path);
+    let mut wstest = python.command();
+    wstest.arg("-c").arg(within(&suite, "from autobahntestsuite.wstest import run; run()"));
+    wstest.args(["-m", "fuzzingclient", "-s"]).arg(&spec_path);
     let output = timeout(RUN_WITHIN, wstest.current_dir(work.path()).output()).await.context("the suite did not end")??;
     judge(&work.path().join("reports/index.json"), &mut report).with_context(|| {
         let said = String::from_utf8_lossy(&output.stderr);
@@ -127,15 +128,15 @@ fn judge(index: &Path, report: &mut Report) -> anyhow::Result<()> {
 struct Python(&'static str);
 
 impl Python {
-    fn command(&self, suite: &Path) -> Command {
+    fn command(&self) -> Command {
         let mut command = Command::new(self.0);
         // For pyenv, where it is what provides the interpreter; others do not look at it.
-        command.env("PYENV_VERSION", "2.7.18").env("PYTHONPATH", suite).stdin(Stdio::null()).kill_on_drop(true);
+        command.env("PYENV_VERSION", "2.7.18").stdin(Stdio::null()).kill_on_drop(true);
         command
     }
 
-    async fn succeeds(&self, suite: &Path, arguments: &[&str]) -> bool {
-        self.command(suite).args(arguments).output().await.is_ok_and(|output| output.status.success())
+    async fn succeeds(&self, code: &str) -> bool {
+        self.command().arg("-c").arg(code).output().await.is_ok_and(|output| output.status.success())
     }
 }
 
@@ -143,22 +144,28 @@ impl Python {
 async fn install(suite: &Path) -> anyhow::Result<Python> {
     for name in ["python2.7", "python2"] {
         let python = Python(name);
-        if !python.succeeds(suite, &["-c", "import sys; sys.exit(sys.version_info[:2] != (2, 7))"]).await {
+        if !python.succeeds("import sys; sys.exit(sys.version_info[:2] != (2, 7))").await {
             continue;
         }
-        let there = ["-c", "import autobahntestsuite.wstest"];
-        if python.succeeds(suite, &there).await {
+        let there = within(suite, "import autobahntestsuite.wstest");
+        if python.succeeds(&there).await {
             return Ok(python);
         }
-        let mut pip = python.command(suite);
+        let mut pip = python.command();
         pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target"]).arg(suite).arg(PACKAGE);
         let output = timeout(RUN_WITHIN, pip.output()).await.context("pip does not end")??;
-        if !python.succeeds(suite, &there).await {
-            bail!("pip said: {}", String::from_utf8_lossy(&output.stderr));
+        if !python.succeeds(&there).await {
+            let said = String::from_utf8_lossy(&output.stderr);
+            bail!("pip said: {}", said.lines().filter(|line| !line.starts_with("WARNING")).collect::<Vec<_>>().join(" | "));
         }
         return Ok(python);
     }
     bail!("there is no python2.7")
+}
+
+/// Code that finds the suite's packages. Some of them are only found by way of their `.pth` files, which a mere search path leaves out.
+fn within(suite: &Path, code: &str) -> String {
+    format!("import site; site.addsitedir({:?}); {code}", suite.display().to_string())
 }
 
 /// The echo server's process and its address, which is the first thing it says.
