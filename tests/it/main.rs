@@ -7,4 +7,5 @@ mod dependencies;
 mod http;
 mod layers;
 mod provider;
+mod soak_small;
 mod support;

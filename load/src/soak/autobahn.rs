@@ -69,6 +69,7 @@ pub async fn run(size: Size) -> anyhow::Result<Report> {
     let python = match install(&suite).await {
         Ok(python) => python,
         Err(error) => {
+            report.not_run = true;
             report.violation(format!("NOT RUN: no Python 2.7 with {PACKAGE}: {error:#}"));
             return Ok(report);
         }

@@ -132,3 +132,60 @@ pub(super) struct Ending {
     /// How often it was taken up again after a stop of the hub.
     pub(super) recovered: u32,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TASK: &str = "c1d2e3f4-0a1b-4c2d-8e3f-405162738495";
+
+    fn log(events: &[(&str, u64)]) -> (SessionId, Log) {
+        let session = SessionId::random();
+        let text = |(body, seq): &(&str, u64)| {
+            let (kind, data) = body.split_once(' ').expect("a type and data");
+            let text = format!(
+                r#"{{"type":"{kind}","sessionId":"{session}","taskId":"{TASK}","seq":{seq},"at":"2026-11-20T14:02:01.037Z","data":{data}}}"#
+            );
+            text.into_boxed_str()
+        };
+        (session, Log { texts: events.iter().map(text).collect() })
+    }
+
+    fn violations(ledger: &Ledger, session: SessionId, log: &Log) -> usize {
+        let mut report = Report::default();
+        ledger.compare(session, log, &mut report);
+        report.violations.len()
+    }
+
+    const TOKEN: &str = r#"token {"token":"a","messageId":"m2"}"#;
+    const DONE: &str = r#"task_completed {"result":"a","usage":{"inputTokens":1,"outputTokens":1}}"#;
+
+    #[test]
+    fn what_was_seen_must_stand_in_the_log_word_for_word() {
+        let (session, whole) = log(&[(TOKEN, 1), (TOKEN, 2), (DONE, 3)]);
+        let ledger = Ledger { hashes: whole.texts.iter().map(|text| hash(text)).collect(), wrong: Vec::new() };
+        assert_eq!(violations(&ledger, session, &whole), 0);
+        let lost = Log { texts: whole.texts[..2].to_vec() };
+        assert_eq!(violations(&ledger, session, &lost), 1);
+        let mut other = Log { texts: whole.texts.clone() };
+        other.texts[1] = other.texts[1].replace("\"a\"", "\"b\"").into();
+        assert_eq!(violations(&ledger, session, &other), 1);
+        let behind = Ledger { hashes: ledger.hashes[..1].to_vec(), wrong: Vec::new() };
+        assert_eq!(behind.compare(session, &whole, &mut Report::default()), 2);
+    }
+
+    #[test]
+    fn a_task_ends_once_and_last() {
+        let count = |events: &[(&str, u64)]| {
+            let (session, log) = log(events);
+            let mut report = Report::default();
+            log.check(session, &mut report);
+            report.violations.len()
+        };
+        assert_eq!(count(&[(TOKEN, 1), (DONE, 2)]), 0);
+        assert_eq!(count(&[(TOKEN, 1)]), 1);
+        assert_eq!(count(&[(DONE, 1), (TOKEN, 2)]), 1);
+        assert_eq!(count(&[(DONE, 1), (DONE, 2)]), 1);
+        assert_eq!(count(&[(TOKEN, 1), (DONE, 3)]), 1);
+    }
+}

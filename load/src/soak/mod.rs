@@ -116,11 +116,12 @@ pub struct Report {
     pub facts: Vec<String>,
     /// Broken promises.
     pub violations: Vec<String>,
+    not_run: bool,
 }
 
 impl Report {
     fn broken(violation: String) -> Self {
-        Self { facts: Vec::new(), violations: vec![violation] }
+        Self { violations: vec![violation], ..Self::default() }
     }
 
     fn fact(&mut self, text: impl Into<String>) {
@@ -136,6 +137,11 @@ impl Report {
         if !holds {
             self.violations.push(text());
         }
+    }
+
+    /// Whether what it takes is not on this machine. Counts as not kept.
+    pub fn not_run(&self) -> bool {
+        self.not_run
     }
 
     /// Whether every promise was kept.
