@@ -159,7 +159,8 @@ impl Wire {
     /// # Errors
     /// The connection ended first.
     pub async fn until(&self, wanted: impl Fn(&[u8]) -> bool) -> anyhow::Result<()> {
-        let mut scratch = vec![0; 16 * 1024];
+        // Thousands wait here at once.
+        let mut scratch = vec![0; 4 * 1024];
         let mut found = false;
         loop {
             match self.try_read(&mut scratch, |text| found |= wanted(text))? {
