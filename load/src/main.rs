@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use agent_hub_load::{
     bare::{self, BareArgs},
     bench::{self, BenchArgs},
+    soak::{self, SoakArgs},
 };
 use clap::{Parser, Subcommand};
 use tokio::task::LocalSet;
@@ -22,6 +23,8 @@ enum Program {
     Bare(BareArgs),
     /// Figures against the goals; fails if a floor is not reached.
     Bench(BenchArgs),
+    /// Promises under load; fails if one is broken.
+    Soak(SoakArgs),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -34,6 +37,7 @@ fn main() -> anyhow::Result<ExitCode> {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(LocalSet::new().run_until(bench::run(args)))?
         }
+        Program::Soak(args) => tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(soak::run(args))?,
     };
     Ok(if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

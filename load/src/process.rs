@@ -17,7 +17,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::token::SECRET;
+use crate::{rng::Rng, token::SECRET, wire::now_nanos};
 
 /// How long a start may take.
 const START_WITHIN: Duration = Duration::from_secs(30);
@@ -175,12 +175,16 @@ pub fn pin_self(core: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A port nobody listens on at this moment.
+/// A port nobody listens on at this moment. Not one of those the system gives to clients: while a server is down, a client that keeps
+/// connecting could get its port as its own, and be connected to itself.
 ///
 /// # Errors
 /// There is none.
 pub fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+    let mut rng = Rng::new(now_nanos() ^ u64::from(std::process::id()));
+    let mut tries = (0..100).map(|_| 20_000 + (rng.between(0, 10_000) as u16));
+    let free = tries.find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok());
+    free.ok_or_else(|| io::Error::new(io::ErrorKind::AddrInUse, "no free port found"))
 }
 
 /// Asks `/health` over a connection of its own; returns how long the answer took.

@@ -1,9 +1,9 @@
 //! A WebSocket for measuring: no buffers of its own, frames looked at where they were read, nothing parsed that is not asked for.
 
 use std::{
-    cell::RefCell,
     io,
     net::SocketAddr,
+    sync::{Mutex, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -21,7 +21,7 @@ pub const SCRATCH_BYTES: usize = 256 * 1024;
 pub struct Wire {
     stream: TcpStream,
     /// The beginning of a frame whose end has not come.
-    carry: RefCell<Vec<u8>>,
+    carry: Mutex<Vec<u8>>,
 }
 
 /// What a read came to.
@@ -69,7 +69,7 @@ impl Wire {
             bail!("the handshake was refused: {}", String::from_utf8_lossy(&answer));
         }
         // Frames may have come with it.
-        let carry = RefCell::new(answer.split_off(end));
+        let carry = Mutex::new(answer.split_off(end));
         Ok(Self { stream, carry })
     }
 
@@ -104,7 +104,7 @@ impl Wire {
     /// # Errors
     /// The connection is broken.
     pub fn try_read(&self, scratch: &mut [u8], mut on_text: impl FnMut(&[u8])) -> io::Result<Read> {
-        let mut carry = self.carry.borrow_mut();
+        let mut carry = self.carry.lock().unwrap_or_else(PoisonError::into_inner);
         let read = match self.stream.try_read(scratch) {
             Ok(0) => return Ok(Read::Closed(None)),
             Ok(read) => read,
@@ -159,7 +159,8 @@ impl Wire {
     /// # Errors
     /// The connection ended first.
     pub async fn until(&self, wanted: impl Fn(&[u8]) -> bool) -> anyhow::Result<()> {
-        let mut scratch = vec![0; 16 * 1024];
+        // Thousands wait here at once.
+        let mut scratch = vec![0; 4 * 1024];
         let mut found = false;
         loop {
             match self.try_read(&mut scratch, |text| found |= wanted(text))? {

@@ -10,6 +10,7 @@ mod http;
 mod layers;
 mod provider;
 mod resume;
+mod soak_small;
 mod support;
 mod trouble;
 mod ws;

@@ -10,9 +10,9 @@ mod fleet;
 mod memory;
 mod report;
 mod server;
-mod streams;
-
 mod stalled;
+mod storm;
+mod streams;
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
@@ -73,6 +73,7 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<bool> {
     bench.paced().await?;
     bench.first_token().await?;
     bench.cancels().await?;
+    bench.storms().await?;
     bench.memory().await?;
     bench.stalled().await?;
     bench.rows.sort_by_key(|row| row.goal);
@@ -85,7 +86,7 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<bool> {
 }
 
 /// What the table leaves out.
-const NOT_HERE: &str = "Not measured here: 3 and 4 (other servers), 10, 16 to 19; 20 is `cargo run --release --example durable`.";
+const NOT_HERE: &str = "Not measured here: 3 and 4 (other servers), 10, 19; 20 is `cargo run --release --example durable`.";
 
 struct Bench {
     programs: Programs,
@@ -275,6 +276,44 @@ impl Bench {
         let worst = after.iter().copied().fold(0.0, f64::max);
         let note = if must.is_finite() { String::new() } else { format!("ack p99 {} ms", short(median(&p99))) };
         self.push(Row::new(11, format!("tokens behind the ack, {at}, worst"), &[worst], "", Better::Less, 0.0, 0.0).note(note));
+        Ok(())
+    }
+
+    /// Goals 16, 17, 18.
+    async fn storms(&mut self) -> anyhow::Result<()> {
+        let clients = (open_files_limit() * 4 / 5).saturating_sub(300).min(if self.quick { 1_000 } else { 10_000 });
+        for (goal, cold, must, aim) in [(16, false, 2.0, 1.3), (17, true, 8.0, 3.0)] {
+            if !self.wants(&[goal]) {
+                continue;
+            }
+            let (mut ratios, mut seconds, mut wrong) = (Vec::new(), Vec::new(), 0);
+            for _ in 0..self.rounds {
+                let bare = storm::bare(&self.programs, clients).await?;
+                let hub = storm::hub(&self.programs, clients, cold).await?;
+                let per_event = |storm: storm::Storm| storm.seconds / storm.events as f64;
+                ratios.push(per_event(hub) / per_event(bare));
+                seconds.push(hub.seconds);
+                wrong += hub.wrong;
+            }
+            let from = if cold { "SQLite, hub just started" } else { "memory" };
+            let what = format!("{clients} clients come back, 100 events each, from {from}, to bare");
+            let note = format!("{:.2} s; {wrong} clients got anything but their log", median(&seconds));
+            let mut row = Row::new(goal, what, &ratios, "x", Better::Less, must, aim).note(note);
+            row.verdict = if wrong > 0 { report::Verdict::Missed } else { row.verdict };
+            self.push(row);
+        }
+        if !self.wants(&[18]) {
+            return Ok(());
+        }
+        let (mut ratios, mut rates) = (Vec::new(), Vec::new());
+        for _ in 0..self.rounds {
+            let bare = storm::handshakes(&self.programs, Kind::Bare, clients / 2).await?;
+            let hub = storm::handshakes(&self.programs, Kind::Sqlite, clients / 2).await?;
+            ratios.push(hub / bare);
+            rates.push(hub);
+        }
+        let row = Row::new(18, "handshakes with a signed token, to bare", &ratios, "x", Better::More, 0.4, 0.7);
+        self.push(row.note(format!("{}/s", short(median(&rates)))));
         Ok(())
     }
 
