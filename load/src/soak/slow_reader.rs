@@ -60,6 +60,10 @@ pub async fn run(setup: &Setup, size: Size) -> anyhow::Result<Report> {
     hub.kill().await?;
     hub.launch().await?;
     let (process, slow_count) = (hub.process()?, size.slow.max(1));
+    // Somebody else follows it already: a session in memory is not a slow reader's doing.
+    let awake = Wire::connect(hub.address(), &token).await?;
+    awake.send(&format!(r#"{{"type":"attach_session","sessionId":"{}"}}"#, long.session)).await?;
+    awake.until(|frame| frame.starts_with(br#"{"type":"caught_up""#)).await?;
     let (stamps, mut latencies) = mpsc::unbounded_channel();
     let mut readers = JoinSet::new();
     let streaming = start_fast(&hub, &token, size.fast, &stamps, &mut readers).await?;
@@ -86,7 +90,7 @@ pub async fn run(setup: &Setup, size: Size) -> anyhow::Result<Report> {
         });
     }
     readers.shutdown().await;
-    drop(streaming);
+    drop((streaming, awake));
     let grown = largest.saturating_sub(before) / slow_count as u64;
     report.expect(grown < GROWTH_KIB, || format!("the hub grew by {grown} KiB per slow reader"));
     let (p99_alone, p99_beside) = (p99(&alone), p99(&beside));
