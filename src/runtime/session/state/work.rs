@@ -334,8 +334,7 @@ impl SessionState {
     pub(crate) fn fail(&mut self, id: TaskId, code: ErrorCode, message: String, retryable: bool, out: &mut Outbox) {
         self.withdraw(id, "The task failed", out);
         let Some(task) = self.task(id) else { return };
-        let (message_id, partial) =
-            task.streaming.as_ref().or(task.void.as_ref()).map(|s| (s.message_id.clone(), s.text.clone())).unzip();
+        let (message_id, partial) = task.streaming.as_ref().or(task.void.as_ref()).map(|s| (s.message_id.clone(), s.text.clone())).unzip();
         let partial = partial.unwrap_or_default();
         self.finish(id, EventBody::TaskFailed(TaskFailed { code, message, retryable, partial, message_id }), out);
     }
