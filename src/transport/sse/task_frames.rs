@@ -121,12 +121,13 @@ mod tests {
 
     #[test]
     fn other_ends() {
-        let failed = TaskFailed { code: ErrorCode::UpstreamError, message: "no".into(), retryable: true, partial: String::new(), message_id: None };
+        let failed =
+            TaskFailed { code: ErrorCode::UpstreamError, message: "no".into(), retryable: true, partial: String::new(), message_id: None };
         assert_eq!(
             frames(vec![EventBody::TaskFailed(failed)]).0,
             "id: e1.7\nevent: error\ndata: {\"error\":\"no\",\"code\":\"upstream_error\"}\n\n"
         );
-        let timeout = TaskTimeout { timeout_ms: 300_000, partial: String::new(), upstream_stopped: true, rollback: false };
+        let timeout = TaskTimeout { timeout_ms: 300_000, partial: String::new(), upstream_stopped: true };
         assert_eq!(
             frames(vec![EventBody::TaskTimeout(timeout)]).0,
             "id: e1.7\nevent: error\ndata: {\"error\":\"Task timed out after 5 minutes\",\"code\":\"timeout\"}\n\n"
