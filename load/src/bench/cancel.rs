@@ -29,6 +29,8 @@ pub(super) struct Cancelled {
     pub(super) closed_ms: Vec<f64>,
     /// Tokens that came behind the acknowledgement.
     pub(super) after_ack: u64,
+    /// Those of them that stand behind the cancel in the log; the others were on their way before it.
+    pub(super) after_cancel: u64,
     /// Cancels nobody acknowledged.
     pub(super) unanswered: usize,
     /// Vendor calls that were not given up.
@@ -104,8 +106,9 @@ async fn cancel_all(server: &Server, sessions: usize, pace_ms: u32) -> anyhow::R
     let mut acked_ms: Vec<f64> = tally.seen.iter().zip(&sent_nanos).filter_map(wait).collect();
     acked_ms.sort_by(f64::total_cmp);
     let after_ack = tally.seen.iter().map(|seen| seen.after_ack).sum();
+    let after_cancel = tally.seen.iter().map(|seen| seen.after_cancel).sum();
     let unanswered = sessions - acked_ms.len();
-    Ok((Cancelled { acked_ms, after_ack, unanswered, ..Cancelled::default() }, sent))
+    Ok((Cancelled { acked_ms, after_ack, after_cancel, unanswered, ..Cancelled::default() }, sent))
 }
 
 /// The member that asked, by its prompt.

@@ -42,8 +42,12 @@ pub(super) struct Seen {
     pub(super) first_token: Option<u64>,
     /// When its cancel was acknowledged.
     pub(super) acked: Option<u64>,
+    /// The event that records the cancel.
+    pub(super) cancelled_at: u64,
     /// Tokens that came behind the acknowledgement.
     pub(super) after_ack: u64,
+    /// Tokens that stand behind the cancel in the log.
+    pub(super) after_cancel: u64,
     /// Terminal events.
     pub(super) terminal: u32,
     /// The socket is closed.
@@ -91,6 +95,8 @@ impl Tally {
         seen.first_token.get_or_insert(now);
         if seen.acked.is_some() {
             seen.after_ack += tokens;
+            let behind = seen.cancelled_at > 0 && number_field(frame, "seq") > Some(seen.cancelled_at);
+            seen.after_cancel += if behind { tokens } else { 0 };
         }
         if self.stamped && self.not_counted != Some(member) {
             for stamp in stamps_in(text) {
@@ -103,6 +109,7 @@ impl Tally {
         let seen = &mut self.seen[member];
         if frame.starts_with(br#"{"type":"ack""#) && number_field(frame, "id") == Some(CANCEL_ID) {
             seen.acked.get_or_insert(now);
+            seen.cancelled_at = number_field(frame, "seq").unwrap_or(0);
         } else if frame.starts_with(br#"{"type":"task_"#) {
             let kind = &frame[14..];
             let terminal: [&[u8]; 4] = [b"completed", b"cancelled", b"failed", b"timeout"];

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use agent_hub_protocol::{SessionId, TaskId};
-use serde::Serialize;
 use tokio::time::sleep;
 
 use super::{
@@ -16,18 +15,12 @@ use crate::{process::Process, token, wire::Wire};
 const TWENTY_EVENTS: &str = "/pace 20 /tokens 12";
 
 /// Resident KiB per session at the stations of its life.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Footprint {
-    /// How many sessions.
-    pub(super) sessions: usize,
     /// Connected, nothing done.
     pub(super) idle_kib: f64,
     /// After twenty events, connected.
     pub(super) used_kib: f64,
-    /// The same sessions without their sockets.
-    pub(super) parked_kib: f64,
-    /// After `idle_unload`.
-    pub(super) unloaded_kib: f64,
 }
 
 /// Connected sessions through their life.
@@ -35,18 +28,14 @@ pub(super) struct Footprint {
 /// # Errors
 /// The hub does not start, or refuses connections.
 pub(super) async fn connected(programs: &Programs, sessions: usize) -> anyhow::Result<Footprint> {
-    let unload = Duration::from_secs(30);
-    let environment = [
-        ("AGENT_HUB_SERVER__MAX_CONNECTIONS", (sessions + 200).to_string()),
-        ("AGENT_HUB_RUNTIME__IDLE_UNLOAD", format!("{}s", unload.as_secs())),
-    ];
+    let environment = [("AGENT_HUB_SERVER__MAX_CONNECTIONS", (sessions + 200).to_string())];
     let server = Server::start(programs, Kind::Sqlite, &environment).await?;
     // What the first sessions make the process load is not theirs.
     drop(Fleet::open(&server, 50).await?);
     sleep(Duration::from_millis(500)).await;
     let before = server.process.rss_kib()?;
     let fleet = Fleet::open(&server, sessions).await?;
-    let mut found = Footprint { sessions, idle_kib: per_session(server.process, before, sessions)?, ..Footprint::default() };
+    let idle_kib = per_session(server.process, before, sessions)?;
     let spread = Duration::from_millis(sessions as u64);
     let (submitted, read) = tokio::join!(
         fleet.submit(TWENTY_EVENTS, spread),
@@ -54,13 +43,56 @@ pub(super) async fn connected(programs: &Programs, sessions: usize) -> anyhow::R
     );
     submitted?;
     read?;
-    found.used_kib = per_session(server.process, before, sessions)?;
-    drop(fleet);
-    sleep(Duration::from_secs(2)).await;
-    found.parked_kib = per_session(server.process, before, sessions)?;
-    sleep(unload + Duration::from_secs(10)).await;
-    found.unloaded_kib = per_session(server.process, before, sessions)?;
-    Ok(found)
+    Ok(Footprint { idle_kib, used_kib: per_session(server.process, before, sessions)? })
+}
+
+/// Sessions with twenty events that never had a socket of their own: resident KiB per session. And what as many more cost once the
+/// first ones have left memory.
+///
+/// # Errors
+/// The hub does not start, or breaks.
+pub(super) async fn parked(programs: &Programs, sessions: usize) -> anyhow::Result<(f64, f64)> {
+    let unload = Duration::from_secs(60);
+    let environment =
+        [("AGENT_HUB_SERVER__ATTACHED_SESSIONS", "1000".to_owned()), ("AGENT_HUB_RUNTIME__IDLE_UNLOAD", format!("{}s", unload.as_secs()))];
+    let server = Server::start(programs, Kind::Sqlite, &environment).await?;
+    let wire = Wire::connect(server.address, &token::mint("bench")?).await?;
+    use_sessions(&wire, 100).await?;
+    let before = server.process.rss_kib()?;
+    use_sessions(&wire, sessions).await?;
+    let first = per_session(server.process, before, sessions)?;
+    sleep(unload + Duration::from_secs(15)).await;
+    let unloaded = server.process.rss_kib()?;
+    use_sessions(&wire, sessions).await?;
+    Ok((first, per_session(server.process, unloaded, sessions)?))
+}
+
+/// Makes sessions, runs a task in each, and leaves them, a few at a time.
+async fn use_sessions(wire: &Wire, count: usize) -> anyhow::Result<()> {
+    for batch in (0..count).collect::<Vec<_>>().chunks(50) {
+        let sessions: Vec<SessionId> = batch.iter().map(|_| SessionId::random()).collect();
+        for session in &sessions {
+            wire.send(&format!(r#"{{"type":"create_session","sessionId":"{session}"}}"#)).await?;
+            let prompt = format!(r#"{{"type":"submit_task","sessionId":"{session}","prompt":"/pace 2 /tokens 12"}}"#);
+            wire.send(&prompt).await?;
+        }
+        let ended = std::cell::Cell::new(0);
+        wire.until(|frame| {
+            ended.set(ended.get() + usize::from(frame.starts_with(br#"{"type":"task_completed""#)));
+            ended.get() == sessions.len()
+        })
+        .await?;
+        for session in &sessions {
+            wire.send(&format!(r#"{{"type":"detach_session","id":7,"sessionId":"{session}"}}"#)).await?;
+        }
+        let left = std::cell::Cell::new(0);
+        wire.until(|frame| {
+            left.set(left.get() + usize::from(frame.starts_with(br#"{"type":"ack","id":7"#)));
+            left.get() == sessions.len()
+        })
+        .await?;
+    }
+    Ok(())
 }
 
 /// Sessions without sockets, so that files do not bound their number: resident KiB per session.

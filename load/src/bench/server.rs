@@ -114,7 +114,9 @@ impl Server {
     ///
     /// # Errors
     /// It does not start.
-    pub(super) async fn hub(mut options: HubOptions, vendor: Option<Child>) -> anyhow::Result<Self> {
+    pub(super) async fn hub(options: HubOptions, vendor: Option<Child>) -> anyhow::Result<Self> {
+        // `AGENT_HUB_LIMITS=off` lifts bounds per user, never this one of the process.
+        let mut options = options.with("AGENT_HUB_RUNTIME__TASKS_PER_NODE", 100_000);
         options.core = Some(SERVER_CORE);
         let hub = Hub::start(options).await?;
         Ok(Self { address: hub.address(), process: hub.process()?, _running: Running::Hub(Box::new(hub), vendor) })

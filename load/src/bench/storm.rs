@@ -77,7 +77,8 @@ pub(super) async fn bare(programs: &Programs, clients: usize) -> anyhow::Result<
 pub(super) async fn hub(programs: &Programs, clients: usize, cold: bool) -> anyhow::Result<Storm> {
     let options = HubOptions { core: Some(SERVER_CORE), ..HubOptions::new(&programs.hub) };
     let options = if cold { options } else { HubOptions { storage: "memory", ..options } };
-    let mut hub = Hub::start(options.with("AGENT_HUB_SERVER__MAX_CONNECTIONS", clients + 200)).await?;
+    let options = options.with("AGENT_HUB_RUNTIME__TASKS_PER_NODE", 100_000).with("AGENT_HUB_SERVER__MAX_CONNECTIONS", clients + 200);
+    let mut hub = Hub::start(options).await?;
     let token = token::mint("bench")?;
     let sessions = write_logs(&hub, &token, clients).await?;
     if cold {

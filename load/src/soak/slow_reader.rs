@@ -52,11 +52,14 @@ const SLACK: Duration = Duration::from_millis(10);
 /// The hub does not start, or refuses a reader.
 pub async fn run(setup: &Setup, size: Size) -> anyhow::Result<Report> {
     let mut report = Report::default();
-    let hub = Hub::start(HubOptions::new(&setup.hub)).await?;
+    let mut hub = Hub::start(HubOptions::new(&setup.hub)).await?;
     let token = token::mint("soak")?;
-    let (process, slow_count) = (hub.process()?, size.slow.max(1));
     // A log far larger than any buffer, and finished, so that the hub has no other reason to grow.
     let long = write_long_log(&hub, &token).await?;
+    // Another process: what this one's allocator kept would hide what the readers cost.
+    hub.kill().await?;
+    hub.launch().await?;
+    let (process, slow_count) = (hub.process()?, size.slow.max(1));
     let (stamps, mut latencies) = mpsc::unbounded_channel();
     let mut readers = JoinSet::new();
     let streaming = start_fast(&hub, &token, size.fast, &stamps, &mut readers).await?;
