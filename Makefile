@@ -40,8 +40,9 @@ drift:
 	cd protocol/check && npm run --silent asyncapi
 
 # Pictures of every step are in target/screenshots afterwards.
+# The program is the one the tests before used: built with the same features, so nothing is built twice.
 browser-test: setup
-	$(CARGO) build --bin agent-hub
+	$(CARGO) test --workspace --no-run --quiet
 	cd tests/browser && AGENT_HUB_BIN=$${AGENT_HUB_BIN:-$(CURDIR)/target/debug/agent-hub} npm test
 
 quick:

@@ -6,7 +6,6 @@ export class Conversation {
   #messages = new Map(); // messageId -> its element
   #tasks = new Map(); // taskId -> "queued", "running" or "suspended"; unfinished ones only
   #questions = new Map(); // requestId -> input_requested
-  #steers = new Map(); // steerId -> input
   ended = false;
 
   constructor(place, changed) { this.#place = place; this.#changed = changed; }
@@ -18,7 +17,7 @@ export class Conversation {
   #with(status) { for (const [id, is] of this.#tasks) if (is === status) return id; }
 
   restore({ session, messages, tasks, pendingInputs }) {
-    for (const map of [this.#messages, this.#tasks, this.#questions, this.#steers]) map.clear();
+    for (const map of [this.#messages, this.#tasks, this.#questions]) map.clear();
     this.ended = session?.status === "ended";
     this.#place.replaceChildren();
     for (const { messageId, role, text, taskId, seq } of messages) this.#message(messageId, role, taskId, seq).textContent = text;
@@ -55,8 +54,7 @@ export class Conversation {
       case "tool_result": return data.error && this.note(String(data.error), "bad");
       case "input_requested": return void this.#questions.set(data.requestId, { ...data, taskId });
       case "input_resolved": return void this.#questions.delete(data.requestId);
-      case "steer_accepted": return void this.#steers.set(data.steerId, data.input);
-      case "steer_applied": return void (this.#message(data.messageId, "user", taskId, seq).textContent = this.#steers.get(data.steerId) ?? "…");
+      case "steer_applied": return void (this.#message(data.messageId, "user", taskId, seq).textContent = data.input);
       case "steer_rejected": return this.note("Came too late: " + data.input);
       case "cancel_requested": if (data.rollback) for (const one of this.#of(taskId)) one.dataset.undone = true; return;
       case "task_recovering": for (const one of this.#of(taskId)) if (Number(one.dataset.seq) > data.discardAfter) this.#drop(one); return this.note("The hub was restarted; it goes on.");

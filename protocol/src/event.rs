@@ -458,6 +458,8 @@ data! {
         step: u32,
         /// Its id as a message of the conversation.
         message_id: String,
+        /// What the agent is told, for readers that came after `steer_accepted`.
+        input: String,
     }
 
     /// See [`EventBody::SteerRejected`].
@@ -526,6 +528,9 @@ data! {
         /// The text streamed until then; it stays in the conversation.
         #[serde(skip_serializing_if = "String::is_empty", default)]
         partial: String,
+        /// The message that text belongs to.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        message_id: Option<String>,
     }
 
     /// See [`EventBody::TaskCancelled`].
@@ -539,6 +544,9 @@ data! {
         partial: String,
         /// Whether the model call and the tools are known to have stopped.
         upstream_stopped: bool,
+        /// True when the task is taken out of the conversation.
+        #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+        rollback: bool,
     }
 
     /// See [`EventBody::TaskTimeout`].

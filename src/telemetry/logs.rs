@@ -2,13 +2,15 @@
 
 use std::io::{self, IsTerminal as _};
 
-use tracing::{Level, Metadata, Subscriber};
+use tracing::{
+    Level, Metadata, Subscriber,
+    subscriber::{SetGlobalDefaultError, set_global_default},
+};
 use tracing_subscriber::{
     Layer, Registry,
     filter::{FilterExt as _, Targets, filter_fn},
     layer::SubscriberExt as _,
     registry::LookupSpan,
-    util::{SubscriberInitExt as _, TryInitError},
 };
 
 use crate::config::{Config, LogConfig, LogFormat};
@@ -29,7 +31,7 @@ pub enum TelemetryError {
     Filter(#[from] tracing_subscriber::filter::ParseError),
     /// The process logs already.
     #[error("the process has a logger already")]
-    Twice(#[from] TryInitError),
+    Twice(#[from] SetGlobalDefaultError),
     /// The exporter could not be made.
     #[cfg(feature = "otlp")]
     #[error("traces cannot be exported")]
@@ -42,17 +44,18 @@ impl Telemetry {
     /// # Errors
     /// See [`TelemetryError`].
     pub fn start(config: &Config) -> Result<Self, TelemetryError> {
+        // Not `init`: that would also take what libraries write through `log`, and every frame of every socket pays for asking.
         let registry = tracing_subscriber::registry().with(lines(&config.log)?);
         log_panics();
         #[cfg(feature = "otlp")]
         {
             let traces = config.otlp_endpoint.as_deref().map(super::traces::Traces::to).transpose()?;
-            registry.with(traces.as_ref().map(super::traces::Traces::layer)).try_init()?;
+            set_global_default(registry.with(traces.as_ref().map(super::traces::Traces::layer)))?;
             Ok(Self { traces })
         }
         #[cfg(not(feature = "otlp"))]
         {
-            registry.try_init()?;
+            set_global_default(registry)?;
             Ok(Self {})
         }
     }

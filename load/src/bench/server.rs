@@ -95,7 +95,9 @@ impl Server {
         let mut options = HubOptions::new(&programs.hub);
         options.core = Some(SERVER_CORE);
         options.storage = if kind == Kind::Memory { "memory" } else { "sqlite" };
-        options.environment = environment.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        // A thousand sessions are to stream at once; the bound of the process is not lifted with the others.
+        let room = ("AGENT_HUB_RUNTIME__TASKS_PER_NODE".to_owned(), "10000".to_owned());
+        options.environment = environment.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).chain([room]).collect();
         let vendor = match kind {
             Kind::Bare => return Self::bare(&programs.load).await,
             Kind::Vendor => {

@@ -56,9 +56,11 @@ fn any_body() -> impl Strategy<Value = EventBody> {
         (any_json(), any::<u64>(), any::<u64>()).prop_map(|(result, input_tokens, output_tokens)| {
             EventBody::TaskCompleted(TaskCompleted { result, usage: Usage { input_tokens, output_tokens } })
         }),
-        (proptest::option::of(text()), text(), text(), any::<bool>()).prop_map(|(reason, by, partial, upstream_stopped)| {
-            EventBody::TaskCancelled(TaskCancelled { reason, by, partial, upstream_stopped })
-        }),
+        (proptest::option::of(text()), text(), text(), any::<bool>(), any::<bool>()).prop_map(
+            |(reason, by, partial, upstream_stopped, rollback)| {
+                EventBody::TaskCancelled(TaskCancelled { reason, by, partial, upstream_stopped, rollback })
+            }
+        ),
         ("[a-z_]{1,12}x", any_json()).prop_map(|(name, data)| EventBody::Unknown(UnknownEvent { name, data })),
     ]
 }

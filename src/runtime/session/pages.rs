@@ -52,10 +52,7 @@ async fn messages_of(store: &SharedStore, event: Event) -> Result<Vec<MessageInf
             let prompt = queued.prompt.map(|text| info(started.message_id, Role::User, text, false));
             context.into_iter().chain(prompt).collect()
         }
-        EventBody::SteerApplied(applied) => {
-            let input = steering_input(store, event.session_id, seq, applied.steer_id).await?;
-            input.into_iter().map(|text| info(applied.message_id.clone(), Role::User, text, false)).collect()
-        }
+        EventBody::SteerApplied(applied) => vec![info(applied.message_id, Role::User, applied.input, false)],
         // Text that never became a message: the end of its task says what was kept of it.
         EventBody::TaskCancelled(TaskCancelled { partial, .. })
         | EventBody::TaskFailed(TaskFailed { partial, .. })
@@ -75,23 +72,6 @@ async fn first_event(store: &SharedStore, session: SessionId, task: TaskId) -> R
     let entry: TaskEntry = serde_json::from_slice(&value).map_err(|_| missing())?;
     let events = store.read(session, entry.first_seq.saturating_sub(1), Page { events: 1, bytes: 1 }).await?;
     events.first().and_then(|event| decode(&event.text)).map(|event| event.body).ok_or_else(missing)
-}
-
-/// What a steering input said: its `steer_accepted` stands somewhere before its `steer_applied`, usually close.
-async fn steering_input(store: &SharedStore, session: SessionId, before: Seq, steer: TaskId) -> Result<Option<String>, StoreError> {
-    let mut end = before;
-    while end > 0 {
-        let start = end.saturating_sub(STEP);
-        for event in range(store, session, start, end).await? {
-            if let EventBody::SteerAccepted(accepted) = event.body
-                && accepted.steer_id == steer
-            {
-                return Ok(Some(accepted.input));
-            }
-        }
-        end = start;
-    }
-    Ok(None)
 }
 
 /// The events behind `start`, up to and including `end`.

@@ -321,8 +321,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn acknowledge(&mut self, asked: Asked, done: &Done) {
         let Some(id) = asked.id else { return };
         let received = asked.received.to_owned();
-        let ack = Ack { id, received, session_id: Some(done.session), task_id: done.task, seq: done.seq };
-        self.say(&ConnectionMessage::Ack(ack));
+        let ack = ConnectionMessage::Ack(Ack { id, received, session_id: Some(done.session), task_id: done.task, seq: done.seq });
+        match done.seq {
+            Some(seq) if asked.received == "cancel_task" => self.held.push((done.session, seq, text(&ack))),
+            _ => self.say(&ack),
+        }
     }
 
     fn acknowledge_plain(&mut self, asked: Asked) {

@@ -24,7 +24,7 @@ use agent_hub_protocol::{
 use futures::{Sink, Stream, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     time::{Instant, Sleep},
 };
 use tokio_tungstenite::{
@@ -59,6 +59,8 @@ const FLOOD: u32 = 200;
 const TURNS: usize = 64;
 /// How long the closing handshake may take.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+/// What a peer may go on sending while it is being closed.
+const LINGER_BYTES: usize = 16 * 1024 * 1024;
 /// How long before its end a token's holder is told.
 const EXPIRY_WARNING: Duration = Duration::from_secs(60);
 /// A token's end is meant by its issuer's clock.
@@ -159,6 +161,8 @@ struct Connection<S> {
     commands: FuturesUnordered<BoxFuture<'static, Completed>>,
     /// Frames about the connection. Bounded by the commands in flight and a few of the connection's own.
     control: VecDeque<Message>,
+    /// Acknowledged cancels, until their session's reader has passed the event they name: no token comes behind such an `ack`.
+    held: Vec<(SessionId, Seq, Message)>,
     flushing: bool,
     batch: Vec<LogEvent>,
     rate: Option<DefaultDirectRateLimiter>,
@@ -222,6 +226,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             attaches: 0,
             commands: FuturesUnordered::new(),
             control: VecDeque::new(),
+            held: Vec::new(),
             flushing: false,
             batch: Vec::new(),
             flood: 0,
@@ -291,7 +296,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Reads at most one message, if there is room for what it may cause. Returns whether it did.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, Close> {
-        if self.commands.len() >= COMMANDS_IN_FLIGHT || self.control.len() >= COMMANDS_IN_FLIGHT {
+        if self.commands.len() >= COMMANDS_IN_FLIGHT || self.control.len() + self.held.len() >= COMMANDS_IN_FLIGHT {
             return Ok(false);
         }
         let message = match Pin::new(&mut self.socket).poll_next(cx) {
@@ -407,11 +412,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if self.batch.capacity() > 64 {
             self.batch = Vec::new();
         }
+        self.release_held();
         while let Some(message) = self.control.pop_front() {
             self.send(message, &mut room)?;
             any = true;
         }
         Ok(any)
+    }
+
+    fn release_held(&mut self) {
+        let following = &self.following;
+        let behind = |session: SessionId, seq| following.iter().any(|f| f.session == session && f.reader.position() < seq);
+        let due = self.held.extract_if(.., |(session, seq, _)| !behind(*session, *seq));
+        self.control.extend(due.map(|(_, _, message)| message));
     }
 
     fn say_caught_up(&mut self, at: usize, room: &mut usize) -> Result<bool, Close> {
@@ -536,8 +549,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 /// Sends a close frame and waits for the peer's.
 async fn say_close<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut WebSocketStream<S>, code: u16, reason: &'static str) {
     let frame = CloseFrame { code: WireCode::from(code), reason: reason.into() };
-    if socket.close(Some(frame)).await.is_ok() {
-        while let Some(Ok(_)) = socket.next().await {}
+    if socket.close(Some(frame)).await.is_err() {
+        return;
+    }
+    while let Some(message) = socket.next().await {
+        if message.is_err() {
+            return linger(socket.get_mut()).await;
+        }
+    }
+}
+
+/// Reads away what the peer is still sending: to close over unread bytes would reset the connection, and the peer would lose the
+/// close frame that says why.
+async fn linger<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) {
+    let mut unread = vec![0; 8 * 1024];
+    let mut left = LINGER_BYTES;
+    if stream.shutdown().await.is_err() {
+        return;
+    }
+    while let Ok(read @ 1..) = stream.read(&mut unread).await {
+        left = left.saturating_sub(read);
+        if left == 0 {
+            return;
+        }
     }
 }
 

@@ -121,7 +121,8 @@ mod tests {
 
     #[test]
     fn other_ends() {
-        let failed = TaskFailed { code: ErrorCode::UpstreamError, message: "no".into(), retryable: true, partial: String::new() };
+        let failed =
+            TaskFailed { code: ErrorCode::UpstreamError, message: "no".into(), retryable: true, partial: String::new(), message_id: None };
         assert_eq!(
             frames(vec![EventBody::TaskFailed(failed)]).0,
             "id: e1.7\nevent: error\ndata: {\"error\":\"no\",\"code\":\"upstream_error\"}\n\n"
@@ -131,7 +132,7 @@ mod tests {
             frames(vec![EventBody::TaskTimeout(timeout)]).0,
             "id: e1.7\nevent: error\ndata: {\"error\":\"Task timed out after 5 minutes\",\"code\":\"timeout\"}\n\n"
         );
-        let cancelled = TaskCancelled { reason: None, by: "u".into(), partial: String::new(), upstream_stopped: true };
+        let cancelled = TaskCancelled { reason: None, by: "u".into(), partial: String::new(), upstream_stopped: true, rollback: false };
         let recovering = TaskRecovering { attempt: 2, discard_after: 3 };
         assert_eq!(
             frames(vec![EventBody::TaskRecovering(recovering), EventBody::TaskCancelled(cancelled)]),

@@ -190,7 +190,7 @@ impl SessionState {
             }
             Some(CallReport::Aborted) => {
                 self.close_message(id, true, out);
-                self.emit_step(id, None, StepPhase::Failed, None, Some(Value::String("aborted by steering".to_owned())), out);
+                self.emit_step(id, None, StepPhase::Failed, None, Some(Value::String("interrupted by a steering input".to_owned())), out);
             }
             None => {}
         }
@@ -318,8 +318,9 @@ impl SessionState {
         self.withdraw(id, "The task was cancelled", out);
         let Some(task) = self.task(id) else { return };
         let (by, reason) = task.cancel.as_ref().map_or_else(|| ("hub".to_owned(), None), |c| (c.by.clone(), c.reason.clone()));
+        let rollback = task.cancel.as_ref().is_some_and(|cancel| cancel.rollback);
         let partial = task.streaming.as_ref().map(|s| s.text.clone()).unwrap_or_default();
-        self.finish(id, EventBody::TaskCancelled(TaskCancelled { reason, by, partial, upstream_stopped }), out);
+        self.finish(id, EventBody::TaskCancelled(TaskCancelled { reason, by, partial, upstream_stopped, rollback }), out);
     }
 
     fn finish_timeout(&mut self, id: TaskId, upstream_stopped: bool, out: &mut Outbox) {
@@ -333,8 +334,9 @@ impl SessionState {
     pub(crate) fn fail(&mut self, id: TaskId, code: ErrorCode, message: String, retryable: bool, out: &mut Outbox) {
         self.withdraw(id, "The task failed", out);
         let Some(task) = self.task(id) else { return };
-        let partial = task.streaming.as_ref().or(task.void.as_ref()).map(|s| s.text.clone()).unwrap_or_default();
-        self.finish(id, EventBody::TaskFailed(TaskFailed { code, message, retryable, partial }), out);
+        let (message_id, partial) = task.streaming.as_ref().or(task.void.as_ref()).map(|s| (s.message_id.clone(), s.text.clone())).unzip();
+        let partial = partial.unwrap_or_default();
+        self.finish(id, EventBody::TaskFailed(TaskFailed { code, message, retryable, partial, message_id }), out);
     }
 
     fn complete(&mut self, id: TaskId, out: &mut Outbox) {
@@ -374,10 +376,11 @@ impl SessionState {
     fn apply_steers(&mut self, id: TaskId, out: &mut Outbox) -> bool {
         let Some(task) = self.task(id) else { return false };
         let step = task.step + 1;
-        let waiting: Vec<TaskId> = task.steers.iter().filter(|steer| steer.waiting).map(|steer| steer.id).collect();
-        for steer_id in &waiting {
+        let waiting: Vec<(TaskId, String)> =
+            task.steers.iter().filter(|steer| steer.waiting).map(|steer| (steer.id, steer.input.clone())).collect();
+        for (steer_id, input) in waiting.clone() {
             let message_id = self.fresh_id('m');
-            let body = SteerApplied { steer_id: *steer_id, step, message_id };
+            let body = SteerApplied { steer_id, step, message_id, input };
             self.emit(out, Some(id), EventBody::SteerApplied(body));
         }
         !waiting.is_empty()
