@@ -54,8 +54,13 @@ else
 	$(CARGO) test --workspace --lib --tests
 endif
 
-bench:
+# The hub, the fake vendor and the echo server are programs of their own, started by the one that measures.
+programs:
+	$(CARGO) build --release --bin agent-hub --example ws_echo
+	$(CARGO) build --release -p agent-hub-load
+
+bench: programs
 	$(CARGO) run --release -p agent-hub-load -- bench
 
-soak:
+soak: programs
 	$(CARGO) run --release -p agent-hub-load -- soak
