@@ -11,7 +11,7 @@ CARGO ?= cargo
 # nextest runs each test in a process of its own and in parallel; without it the same tests run under cargo test.
 NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 
-.PHONY: test quick lint unit doc-tests drift browser-test bench soak setup
+.PHONY: test quick lint unit doc-tests drift browser-test programs bench soak setup
 
 test: setup lint unit doc-tests drift browser-test
 
