@@ -129,7 +129,7 @@ async fn store(dir: &Path, events: usize, per_append: usize) -> (Duration, f64) 
                 for append in 0..appends {
                     let events = vec![text.clone(); per_append];
                     let expected = (append * per_append) as u64;
-                    store.append(Append { session, expected, events, record: None, writes: vec![] }).await.unwrap();
+                    store.append(Append { session, expected, events, record: None, writes: vec![], audience: None }).await.unwrap();
                 }
             })
         })
@@ -161,7 +161,7 @@ async fn create_sessions(store: &SqliteStore) -> Vec<SessionId> {
             created_at: Timestamp::now(),
             updated_at: Timestamp::now(),
         };
-        store.append(Append { session: *id, expected: 0, events: vec![], record: Some(record), writes: vec![] })
+        store.append(Append { session: *id, expected: 0, events: vec![], record: Some(record), writes: vec![], audience: None })
     });
     futures::future::try_join_all(created).await.unwrap();
     sessions
@@ -175,9 +175,9 @@ async fn replay(events: usize) {
     let store = SqliteStore::open(SqliteConfig::new(dir.path().join("hub.db"))).unwrap();
     let sessions = create_sessions(&store).await;
     for expected in 0..(events / SESSIONS) as u64 {
-        let appends = sessions
-            .iter()
-            .map(|session| store.append(Append { session: *session, expected, events: vec![text.clone()], record: None, writes: vec![] }));
+        let appends = sessions.iter().map(|session| {
+            store.append(Append { session: *session, expected, events: vec![text.clone()], record: None, writes: vec![], audience: None })
+        });
         futures::future::try_join_all(appends).await.unwrap();
     }
     for file in std::fs::read_dir(dir.path()).unwrap() {

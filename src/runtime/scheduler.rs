@@ -3,8 +3,10 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
 };
 
+use futures::FutureExt;
 use tokio::sync::oneshot;
 
 /// Hands out slots. Cheap to clone; all clones share the slots.
@@ -90,12 +92,9 @@ impl Ticket {
         self.slot.try_recv().ok()
     }
 
-    /// Waits for the slot.
-    ///
-    /// # Cancel safety
-    /// Safe: a slot granted meanwhile stays in the ticket.
-    pub async fn granted(&mut self) -> Option<Slot> {
-        (&mut self.slot).await.ok()
+    /// Ready once the slot is granted.
+    pub fn poll_granted(&mut self, cx: &mut Context<'_>) -> Poll<Option<Slot>> {
+        self.slot.poll_unpin(cx).map(Result::ok)
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures::{FutureExt, future::BoxFuture};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::StoreError;
 
@@ -23,6 +23,8 @@ pub(super) struct Inbox<J> {
     state: Mutex<State<J>>,
     /// Signalled when a job comes or the inbox closes, but only if somebody sleeps: waking costs a system call.
     ready: Condvar,
+    /// Signalled in place of `ready` while there is a courier.
+    called: Notify,
     bound: Bound,
 }
 
@@ -44,6 +46,8 @@ struct State<J> {
     sleeping: usize,
     /// Threads that have been woken and have not noticed: a second job in the meantime need not wake anybody.
     woken: usize,
+    /// Whether [`Inbox::carry`] is at work.
+    courier: bool,
     closed: bool,
 }
 
@@ -88,8 +92,9 @@ pub(super) enum Taken {
 
 impl<J: Send + 'static> Inbox<J> {
     pub(super) fn new(bound: Bound) -> Self {
-        let state = State { queue: VecDeque::new(), held: Bound { jobs: 0, bytes: 0 }, sleeping: 0, woken: 0, closed: false };
-        Self { state: Mutex::new(state), ready: Condvar::new(), bound }
+        let state =
+            State { queue: VecDeque::new(), held: Bound { jobs: 0, bytes: 0 }, sleeping: 0, woken: 0, courier: false, closed: false };
+        Self { state: Mutex::new(state), ready: Condvar::new(), called: Notify::new(), bound }
     }
 
     /// Gives the job its turn now, and waits for its answer when polled.
@@ -118,7 +123,7 @@ impl<J: Send + 'static> Inbox<J> {
         let mut state = self.state();
         if !state.closed && state.held.jobs < self.bound.jobs {
             state.put(Kept::Here(job), 0);
-            self.wake(&mut state);
+            self.wake(state);
         }
     }
 
@@ -137,7 +142,7 @@ impl<J: Send + 'static> Inbox<J> {
             state.put(Kept::WithCaller(slot.clone()), bytes);
             Waiting(Some(slot))
         };
-        self.wake(&mut state);
+        self.wake(state);
         waiting
     }
 
@@ -173,10 +178,23 @@ impl<J: Send + 'static> Inbox<J> {
         self.state().closed
     }
 
+    /// Wakes threads from inside a runtime, once all tasks that are ready there have had their turn: one round of the thread then takes what
+    /// all of them had to say, in place of a round for the first and another for the rest. Nothing waits on a timer. Ends when the inbox
+    /// closes; without it, callers wake threads themselves.
+    pub(super) async fn carry(&self) {
+        let courier = Courier::begin(self);
+        while !self.is_closed() {
+            self.called.notified().await;
+            tokio::task::yield_now().await;
+            courier.deliver();
+        }
+    }
+
     /// Takes no more. What is in it can still be taken out.
     pub(super) fn close(&self) {
         self.state().closed = true;
         self.ready.notify_all();
+        self.called.notify_one();
     }
 
     /// Closes and empties it when dropped: callers must not wait for a thread that is gone, whatever ended it.
@@ -184,16 +202,51 @@ impl<J: Send + 'static> Inbox<J> {
         CloseOnExit(self)
     }
 
-    fn wake(&self, state: &mut State<J>) {
+    fn wake(&self, state: MutexGuard<'_, State<J>>) {
+        if state.sleeping > 0 && state.courier {
+            drop(state);
+            self.called.notify_one();
+        } else {
+            self.rouse(state);
+        }
+    }
+
+    /// Wakes after unlocking: a thread that wakes up to a locked inbox would go to sleep once more.
+    fn rouse(&self, mut state: MutexGuard<'_, State<J>>) {
         if state.sleeping > 0 {
             state.sleeping -= 1;
             state.woken += 1;
+            drop(state);
             self.ready.notify_one();
         }
     }
 
     fn state(&self) -> MutexGuard<'_, State<J>> {
         lock(&self.state)
+    }
+}
+
+/// See [`Inbox::carry`]. Dropped with its task, also by a runtime that shuts down: what was called for is delivered.
+struct Courier<'a, J: Send + 'static>(&'a Inbox<J>);
+
+impl<'a, J: Send + 'static> Courier<'a, J> {
+    fn begin(inbox: &'a Inbox<J>) -> Self {
+        inbox.state().courier = true;
+        Self(inbox)
+    }
+
+    fn deliver(&self) {
+        let state = self.0.state();
+        if !state.queue.is_empty() {
+            self.0.rouse(state);
+        }
+    }
+}
+
+impl<J: Send + 'static> Drop for Courier<'_, J> {
+    fn drop(&mut self) {
+        self.0.state().courier = false;
+        self.deliver();
     }
 }
 
@@ -257,6 +310,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 
@@ -289,6 +343,68 @@ mod tests {
         assert_eq!(taken(&inbox, ALL), [60, 30]);
         assert_eq!(taken(&inbox, ALL), [30]);
         assert_eq!(taken(&inbox, ALL), [500]);
+    }
+
+    /// A thread that takes rounds until the inbox closes, and says how large they were.
+    fn taker(inbox: &Arc<Inbox<Job>>) -> std::thread::JoinHandle<Vec<usize>> {
+        let inbox = Arc::clone(inbox);
+        std::thread::spawn(move || {
+            let mut rounds = Vec::new();
+            let mut out = Vec::new();
+            while inbox.take(ALL, None, &mut out) == Taken::Jobs {
+                rounds.push(out.len());
+                for Job(n, reply) in out.drain(..) {
+                    let _ = reply.send(Ok(n));
+                }
+            }
+            rounds
+        })
+    }
+
+    fn wait_until_it_sleeps(inbox: &Inbox<Job>) {
+        while inbox.state().sleeping == 0 {
+            std::thread::yield_now();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_courier_lets_everybody_speak_first() {
+        let inbox = Arc::new(Inbox::new(ALL));
+        let thread = taker(&inbox);
+        let courier = tokio::spawn({
+            let inbox = Arc::clone(&inbox);
+            async move { inbox.carry().await }
+        });
+        tokio::task::yield_now().await;
+        wait_until_it_sleeps(&inbox);
+        let callers: Vec<_> = (0..20)
+            .map(|n| {
+                let inbox = Arc::clone(&inbox);
+                tokio::spawn(async move { inbox.call::<u32, StoreError>(1, |reply| Job(n, reply)).await.unwrap() })
+            })
+            .collect();
+        for (n, caller) in callers.into_iter().enumerate() {
+            assert_eq!(caller.await.unwrap(), n as u32);
+        }
+        inbox.close();
+        courier.await.unwrap();
+        assert_eq!(thread.join().unwrap(), [20]);
+    }
+
+    #[tokio::test]
+    async fn a_courier_that_is_gone_keeps_nothing_back() {
+        let inbox = Arc::new(Inbox::new(ALL));
+        let thread = taker(&inbox);
+        wait_until_it_sleeps(&inbox);
+        let mut carrying = Box::pin(inbox.carry());
+        assert!(carrying.as_mut().now_or_never().is_none());
+        let first = inbox.call::<u32, StoreError>(1, |reply| Job(1, reply));
+        drop(carrying);
+        assert_eq!(first.await.unwrap(), 1);
+        wait_until_it_sleeps(&inbox);
+        assert_eq!(inbox.call::<u32, StoreError>(1, |reply| Job(2, reply)).await.unwrap(), 2);
+        inbox.close();
+        assert_eq!(thread.join().unwrap(), [1, 1]);
     }
 
     #[test]

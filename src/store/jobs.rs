@@ -1,6 +1,8 @@
 //! What the stores with a writing thread ask it to do.
 
-use agent_hub_protocol::{SessionId, Timestamp};
+use std::sync::Arc;
+
+use agent_hub_protocol::{Seq, SessionId, Timestamp};
 use bytes::Bytes;
 use tokio::{
     runtime::Handle,
@@ -8,7 +10,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{Append, AppendError, Space, StoreError, Write, inbox::Reply};
+use super::{Append, AppendError, Audience, Space, StoreError, Write, inbox::Reply};
 
 /// What a call costs beside its payload, so that many empty ones are bounded too.
 pub(super) const CALL_BYTES: usize = 256;
@@ -38,16 +40,40 @@ pub(super) struct Erasure {
 /// Where the answer of a job of a group goes.
 #[derive(Debug)]
 pub(super) enum Answer {
-    Append(Reply<(), AppendError>),
+    Append(Reply<(), AppendError>, Option<News>),
     Plain(Reply<()>),
     Nobody,
+}
+
+/// What an append's audience is told when it is durable.
+#[derive(Debug)]
+pub(super) struct News {
+    audience: Arc<dyn Audience>,
+    first: Seq,
+    events: Vec<Bytes>,
+}
+
+impl News {
+    /// Of an append; `None` if there is nothing to tell or nobody to be told.
+    pub(super) fn of(audience: Option<Arc<dyn Audience>>, expected: Seq, events: Vec<Bytes>) -> Option<Self> {
+        audience.filter(|_| !events.is_empty()).map(|audience| Self { audience, first: expected + 1, events })
+    }
+
+    pub(super) fn tell(self) {
+        self.audience.durable(self.first, self.events);
+    }
 }
 
 impl Answer {
     pub(super) fn give(self, result: Result<(), AppendError>) {
         // Whoever gave up waiting does not want it.
         match self {
-            Self::Append(reply) => drop(reply.send(result)),
+            Self::Append(reply, news) => {
+                if result.is_ok() {
+                    news.into_iter().for_each(News::tell);
+                }
+                drop(reply.send(result));
+            }
             Self::Plain(reply) => drop(reply.send(result.map_err(|error| match error {
                 AppendError::Store(error) => error,
                 other => StoreError::Failed(other.to_string()),
@@ -60,13 +86,13 @@ impl Answer {
 /// The answers of one commit.
 pub(super) type Answers = Vec<(Answer, Result<(), AppendError>)>;
 
-/// Gives the answers of large commits from inside the runtime: waking a thousand tasks from a thread outside costs a lock and often a
-/// system call each, from inside next to nothing.
+/// Gives the answers of a commit from inside the runtime: waking a task from a thread outside costs a lock and often a system call, from
+/// inside next to nothing.
 #[derive(Debug)]
 pub(super) struct Herald(Option<mpsc::Sender<Answers>>);
 
-/// Fewer answers than this are given at once.
-const HERALD_FROM: usize = 8;
+/// Fewer answers than this are given at once: waking the herald costs as much as waking one task.
+const HERALD_FROM: usize = 2;
 
 /// Commits whose answers wait to be given. Full: the writing thread gives them itself.
 const HERALD_BOUND: usize = 16;
@@ -107,7 +133,7 @@ impl Job {
     /// Where the answer goes, for a job that is not even tried.
     pub(super) fn answer(self) -> Answer {
         match self {
-            Self::Append(_, reply) => Answer::Append(reply),
+            Self::Append(_, reply) => Answer::Append(reply, None),
             Self::Write(_, reply) | Self::Erase(_, reply) | Self::Probe(reply) | Self::Close(reply) => Answer::Plain(reply),
             Self::Sweep => Answer::Nobody,
         }

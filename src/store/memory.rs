@@ -11,7 +11,7 @@ use futures::{FutureExt, future::BoxFuture};
 
 use super::{
     Append, AppendError, Page, SessionFilter, SessionRecord, Space, Store, StoreError, StoredEvent, StoredSession, Write, entries::Entries,
-    inbox::lock,
+    inbox::lock, jobs::News,
 };
 
 /// The store of the setting `memory`.
@@ -107,7 +107,13 @@ impl State {
 
 impl Store for MemoryStore {
     fn append(&self, append: Append) -> BoxFuture<'static, Result<(), AppendError>> {
-        self.now(|state| state.append(append))
+        let news = News::of(append.audience.clone(), append.expected, append.events.clone());
+        self.now(|state| {
+            state.append(append)?;
+            // Under the lock, so that two appends are told of in their order.
+            news.into_iter().for_each(News::tell);
+            Ok(())
+        })
     }
 
     fn open_session(&self, id: SessionId) -> BoxFuture<'static, Result<Option<StoredSession>, StoreError>> {

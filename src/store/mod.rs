@@ -44,8 +44,8 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// # Errors
     /// [`AppendError::Conflict`] when the log's head is not `expected`: another writer was faster. Nothing was written.
     /// [`AppendError::Erased`] when the session was erased, or never created and the append has no record.
-    /// [`AppendError::Store`] when the medium failed: the append may or may not be there after a restart, but it was not shown to
-    /// any reader by this call; read the head again before going on.
+    /// [`AppendError::Store`] when the medium failed: the append may or may not be there after a restart, but its audience has not heard
+    /// of it; read the head again before going on.
     fn append(&self, append: Append) -> BoxFuture<'static, Result<(), AppendError>>;
 
     /// The session as it is durable now; `None` if there is none (see [`Space::Erased`] for ids that stay taken).
@@ -101,6 +101,16 @@ pub struct Append {
     pub record: Option<SessionRecord>,
     /// Entries that change with it.
     pub writes: Vec<Write>,
+    /// Who is shown the events once they are durable.
+    pub audience: Option<Arc<dyn Audience>>,
+}
+
+/// Whoever may see the events of an append as soon as they are durable, without waiting for the writer to hear of it.
+pub trait Audience: Send + Sync + fmt::Debug {
+    /// These events, the first of which has the number `first`, are durable. Called once per append that succeeded and has events, before its
+    /// future is ready, in the order of the session's appends. Comes from a thread of the store or a task of its own: must be quick and must
+    /// not call the store.
+    fn durable(&self, first: Seq, events: Vec<Bytes>);
 }
 
 /// A change of entries.

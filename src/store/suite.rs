@@ -94,7 +94,14 @@ pub(super) fn text(seq: Seq) -> Bytes {
 
 /// Events from `expected + 1`, as many as `count`.
 pub(super) fn events(session: SessionId, expected: Seq, count: u64) -> Append {
-    Append { session, expected, events: (expected + 1..=expected + count).map(text).collect(), record: None, writes: vec![] }
+    Append {
+        session,
+        expected,
+        events: (expected + 1..=expected + count).map(text).collect(),
+        record: None,
+        writes: vec![],
+        audience: None,
+    }
 }
 
 /// The first append of a session, with `count` events.
@@ -261,7 +268,7 @@ async fn a_million_events_in_one_session(medium: Medium) {
     store.append(creation(id, 0)).await.unwrap();
     for expected in (0..1_000_000).step_by(PER_APPEND as usize) {
         let events = vec![text.clone(); PER_APPEND as usize];
-        store.append(Append { session: id, expected, events, record: None, writes: vec![] }).await.unwrap();
+        store.append(Append { session: id, expected, events, record: None, writes: vec![], audience: None }).await.unwrap();
     }
     let store = if medium.durable {
         drop(store);

@@ -48,7 +48,7 @@ async fn store(directory: &Path, owner: &str) -> (SqliteStore, SessionId) {
         created_at: now,
         updated_at: now,
     };
-    let append = Append { session, expected: 0, events, record: Some(record), writes: Vec::new() };
+    let append = Append { session, expected: 0, events, record: Some(record), writes: Vec::new(), audience: None };
     store.append(append).await.expect("appended");
     (store, session)
 }

@@ -126,6 +126,11 @@ impl Tally {
 /// The `id` of every cancel.
 pub(super) const CANCEL_ID: u64 = 9;
 
+/// Between two tokens of a paced session.
+const PACE: Duration = Duration::from_millis(20);
+/// Its multiples are spread evenly over the unit interval, however many there are.
+const GOLDEN_RATIO: f64 = 0.618_033_988_749_895;
+
 /// Sockets and their count. Lives on one thread.
 pub(super) struct Fleet {
     /// All of them.
@@ -164,7 +169,7 @@ impl Fleet {
         Ok(Self { members: Rc::new(members), tally, readers: JoinSet::new(), scratch })
     }
 
-    /// Submits one task per session, spread evenly over a time. `{n}` in the prompt is the member's number.
+    /// Submits one task per session, spread evenly over a time, each in a phase of its own. `{n}` in the prompt is the member's number.
     ///
     /// # Errors
     /// A connection is broken.
@@ -174,7 +179,9 @@ impl Fleet {
         let mut sent = Vec::with_capacity(self.members.len());
         for (index, member) in (0_u32..).zip(self.members.iter()) {
             if !spread.is_zero() {
-                sleep((spread * index / count).saturating_sub(started.elapsed())).await;
+                // Even steps alone can come to a multiple of the pace, and then many sessions speak in the same millisecond.
+                let phase = PACE.mul_f64((f64::from(index) * GOLDEN_RATIO).fract());
+                sleep((spread * index / count + phase).saturating_sub(started.elapsed())).await;
             }
             let prompt = prompt.replace("{n}", &index.to_string());
             let text =

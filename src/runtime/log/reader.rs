@@ -9,7 +9,6 @@ use std::{
 use agent_hub_protocol::{Epoch, Seq, SessionId};
 use futures::future::BoxFuture;
 use metrics::histogram;
-use tokio::sync::Notify;
 
 use super::tail::{Behind, LogEvent, Tail, TailEnd};
 use crate::store::{Page, SharedStore, StoreError, StoredEvent};
@@ -26,7 +25,6 @@ pub struct Reader {
     store: SharedStore,
     page: Option<BoxFuture<'static, Result<Vec<StoredEvent>, StoreError>>>,
     place: usize,
-    left: Arc<Notify>,
 }
 
 /// Why a reader has no next event.
@@ -41,10 +39,10 @@ pub enum ReadError {
 }
 
 impl Reader {
-    /// Joins `tail` at the position behind `last`. `left` is notified when the last reader goes.
-    pub(crate) fn join(session: SessionId, epoch: Epoch, last: Seq, tail: Arc<Tail>, store: SharedStore, left: Arc<Notify>) -> Self {
+    /// Joins `tail` at the position behind `last`.
+    pub(crate) fn join(session: SessionId, epoch: Epoch, last: Seq, tail: Arc<Tail>, store: SharedStore) -> Self {
         let place = tail.join();
-        Self { session, epoch, last, tail, store, page: None, place, left }
+        Self { session, epoch, last, tail, store, page: None, place }
     }
 
     /// Whose log.
@@ -112,8 +110,6 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        if self.tail.leave(self.place) == 0 {
-            self.left.notify_one();
-        }
+        self.tail.leave(self.place);
     }
 }

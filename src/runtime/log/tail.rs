@@ -3,11 +3,13 @@
 use std::{
     collections::VecDeque,
     sync::{Mutex, MutexGuard, PoisonError},
-    task::{Poll, Waker},
+    task::{Context, Poll, Waker},
 };
 
 use agent_hub_protocol::Seq;
 use bytes::Bytes;
+
+use crate::store::Audience;
 
 /// One durable event, as every reader gets it. Cloning shares the bytes.
 #[derive(Clone, Debug)]
@@ -45,6 +47,10 @@ struct Inner {
     /// One place per reader; a free place is reused.
     readers: Vec<Place>,
     following: usize,
+    /// The last reader has gone, and the actor has not noticed.
+    deserted: bool,
+    /// The actor, waiting for that.
+    actor: Option<Waker>,
 }
 
 #[derive(Debug)]
@@ -64,7 +70,8 @@ pub(super) enum Behind {
 impl Tail {
     /// An empty tail of a log that ends at `head`.
     pub fn new(head: Seq, max_events: usize, max_bytes: usize) -> Self {
-        let inner = Inner { head, events: VecDeque::new(), bytes: 0, end: None, readers: Vec::new(), following: 0 };
+        let inner =
+            Inner { head, events: VecDeque::new(), bytes: 0, end: None, readers: Vec::new(), following: 0, deserted: false, actor: None };
         Self { max_events, max_bytes, inner: Mutex::new(inner) }
     }
 
@@ -125,12 +132,27 @@ impl Tail {
         place
     }
 
-    /// Returns how many still follow.
-    pub(super) fn leave(&self, place: usize) -> usize {
+    pub(super) fn leave(&self, place: usize) {
         let mut inner = self.lock();
         inner.readers[place] = Place::Free;
         inner.following -= 1;
-        inner.following
+        if inner.following == 0 {
+            inner.deserted = true;
+            inner.actor.take().into_iter().for_each(Waker::wake);
+        }
+    }
+
+    /// Ready once after the last reader has gone. One task waits for it at a time.
+    pub(crate) fn poll_deserted(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut inner = self.lock();
+        if std::mem::take(&mut inner.deserted) {
+            return Poll::Ready(());
+        }
+        match &mut inner.actor {
+            Some(kept) => kept.clone_from(cx.waker()),
+            None => inner.actor = Some(cx.waker().clone()),
+        }
+        Poll::Pending
     }
 
     /// Takes events behind `after` until `max_bytes` are taken (at least one). Without any, leaves the waker and is pending.
@@ -174,6 +196,12 @@ impl Tail {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // Every critical section leaves the tail whole, so a poisoned lock is still usable.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Audience for Tail {
+    fn durable(&self, first: Seq, events: Vec<Bytes>) {
+        self.publish((first..).zip(events).map(|(seq, text)| LogEvent { seq, text }));
     }
 }
 

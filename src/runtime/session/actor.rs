@@ -4,15 +4,23 @@
 //! One batch of decisions is in flight at a time, so between two batches the state is exactly what the store has. Whatever arrives
 //! meanwhile waits and is merged into the next batch: that is where pieces of text become one event.
 
-use std::{collections::VecDeque, pin::Pin, sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    task::Poll,
+    time::Duration,
+};
 
 use agent_hub_protocol::{ErrorCode, Event, EventBody, SessionId, TaskId, Timestamp, snapshot::TaskStatus};
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::mpsc,
     time::{Instant, Sleep},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::{
     entry::TaskEntry,
@@ -24,12 +32,12 @@ use super::{
 use crate::{
     runtime::{
         hub::{Hub, Shared},
-        log::{LogEvent, Reader, Tail, TailEnd},
+        log::{Reader, Tail, TailEnd},
         refusal::Refusal,
         scheduler::{Slot, Ticket},
         task::{Report, Run, Todo},
     },
-    store::{Append, AppendError, Space, StoreError, Write},
+    store::{Append, AppendError, Audience, Space, StoreError, Write},
 };
 
 /// Requests taken into one batch. More wait in the inbox for the next one.
@@ -44,10 +52,11 @@ pub(crate) fn spawn(hub: Hub, id: SessionId, inbox: Inbox) {
     let shared = Arc::clone(hub.shared());
     shared.metrics.sessions_awake.increment(1.0);
     let actor = Actor {
+        stopped: Box::pin(shared.stop.clone().cancelled_owned()),
         stop: shared.stop.child_token(),
+        flight: None,
         tail: inbox.tail,
         requests: inbox.requests,
-        left: Arc::new(Notify::new()),
         state: None,
         erased: None,
         loaded_at: 0,
@@ -70,11 +79,14 @@ struct Actor {
     hub: Hub,
     shared: Arc<Shared>,
     id: SessionId,
+    /// The parent of its tasks'.
     stop: CancellationToken,
+    /// Kept, because a new one would be entered in the token's list at every turn.
+    stopped: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// The append that is on its way to the store. Until it has landed nothing else is decided.
+    flight: Option<Flight>,
     requests: mpsc::Receiver<Box<Envelope>>,
     tail: Arc<Tail>,
-    /// Notified when the last reader goes.
-    left: Arc<Notify>,
     /// `None`: there is no such session (yet, or any more).
     state: Option<SessionState>,
     /// The owner of a session that was erased and whose id is still taken.
@@ -90,6 +102,12 @@ struct Actor {
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
     idle_since: Instant,
     counted: Counted,
+}
+
+/// An append on its way.
+struct Flight {
+    appended: BoxFuture<'static, Result<(), AppendError>>,
+    events: usize,
 }
 
 /// What a deferred answer waits for.
@@ -123,6 +141,22 @@ struct Owed {
     todos: Vec<(tokio::sync::oneshot::Sender<Todo>, Work)>,
     looks: Vec<Envelope>,
     start: Option<TaskId>,
+}
+
+impl Owed {
+    fn is_empty(&self) -> bool {
+        self.answers.is_empty() && self.todos.is_empty() && self.looks.is_empty() && self.start.is_none()
+    }
+
+    /// The batch was not written: nothing of it happened. Refusals stay what they are.
+    fn refuse(self, refusal: &Refusal) {
+        for (reply, answer) in self.answers {
+            drop(reply.send(answer.and_then(|_| Err(refusal.clone()))));
+        }
+        for look in self.looks {
+            look.ask.refuse(refusal.clone());
+        }
+    }
 }
 
 /// What this session has in the hub's gauges.
@@ -167,9 +201,12 @@ impl Actor {
             let chosen = self.choose().await;
             if matches!(chosen, Chosen::Stop) {
                 self.run = None;
+                if let Err(error) = self.land().await {
+                    tracing::warn!(session = %self.id, %error, "the last append failed; the next start reads what the store has");
+                }
                 return Ending::Stop;
             }
-            if let Err(error) = self.step(Some(chosen)).await {
+            if let Err(error) = self.step(chosen).await {
                 Box::pin(self.repair(error)).await;
             }
         }
@@ -183,47 +220,71 @@ impl Actor {
             return Chosen::Request(envelope);
         }
         self.set_timer();
-        let Self { stop, requests, run, ticket, timer, left, .. } = self;
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => Chosen::Stop,
-            Some(envelope) = requests.recv() => Chosen::Request(envelope),
-            report = async { match run { Some(run) => run.reports.recv().await, None => std::future::pending().await } } => {
-                report.map_or(Chosen::RunnerGone, Chosen::Report)
+        let Self { stopped, requests, run, ticket, timer, tail, .. } = self;
+        poll_fn(|cx| {
+            if stopped.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Chosen::Stop);
             }
-            slot = async { match ticket { Some((_, ticket)) => ticket.granted().await, None => std::future::pending().await } } => {
-                Chosen::Slot(slot)
+            if let Poll::Ready(Some(envelope)) = requests.poll_recv(cx) {
+                return Poll::Ready(Chosen::Request(envelope));
             }
-            () = async { match timer { Some((_, timer)) => timer.as_mut().await, None => std::future::pending().await } } => Chosen::Timer,
-            () = left.notified() => Chosen::ReadersLeft,
-        }
+            if let Some(run) = run
+                && let Poll::Ready(report) = run.poll_report(cx)
+            {
+                return Poll::Ready(report.map_or(Chosen::RunnerGone, Chosen::Report));
+            }
+            if let Some((_, ticket)) = ticket
+                && let Poll::Ready(slot) = ticket.poll_granted(cx)
+            {
+                return Poll::Ready(Chosen::Slot(slot));
+            }
+            if let Some((_, timer)) = timer
+                && timer.as_mut().poll(cx).is_ready()
+            {
+                return Poll::Ready(Chosen::Timer);
+            }
+            tail.poll_deserted(cx).map(|()| Chosen::ReadersLeft)
+        })
+        .await
     }
 
     /// Takes in what was chosen and whatever else is there, makes it durable, and pays what is owed.
-    async fn step(&mut self, chosen: Option<Chosen>) -> Result<(), AppendError> {
+    async fn step(&mut self, chosen: Chosen) -> Result<(), AppendError> {
+        if let Chosen::Request(envelope) = &chosen {
+            self.stop_at_once(envelope);
+        }
+        if let Err(error) = self.land().await {
+            if let Chosen::Request(envelope) = chosen {
+                envelope.ask.refuse(Refusal::overloaded("The store cannot be written"));
+            }
+            return Err(error);
+        }
         let mut out = Outbox::at(Timestamp::now());
         let mut owed = Owed::default();
-        let mut gone = false;
+        let gone = matches!(chosen, Chosen::RunnerGone);
         match chosen {
-            Some(Chosen::Request(envelope)) => self.take(envelope, &mut out, &mut owed).await,
-            Some(Chosen::Report(report)) => self.report(report, &mut out, &mut owed),
-            Some(Chosen::RunnerGone) => gone = true,
-            Some(Chosen::Slot(slot)) => {
+            Chosen::Request(envelope) => self.take(envelope, &mut out, &mut owed).await,
+            Chosen::Report(report) => self.report(report, &mut out, &mut owed),
+            Chosen::Slot(slot) => {
                 let task = self.ticket.take().map(|(task, _)| task);
                 self.slot = task.zip(slot);
             }
-            Some(Chosen::Timer) => self.timer = None,
-            Some(Chosen::ReadersLeft) => self.idle_since = Instant::now(),
-            Some(Chosen::Stop) | None => {}
+            Chosen::Timer => self.timer = None,
+            Chosen::ReadersLeft => self.idle_since = Instant::now(),
+            Chosen::RunnerGone | Chosen::Stop => {}
         }
-        self.take_more(&mut out, &mut owed, &mut gone).await;
+        self.take_more(&mut out, &mut owed).await;
         self.settle(gone, &mut out, &mut owed);
-        let events = self.commit(&mut out, &mut owed).await?;
-        self.pay(&out, events, owed).await
+        self.append(&mut out);
+        // Readers see pieces of an answer as soon as the store has them; nobody else waits for those, so neither does this task.
+        if owed.is_empty() && self.deferred.is_empty() && out.is_stream() {
+            return Ok(());
+        }
+        self.pay(&out, owed).await
     }
 
     /// Requests before reports: a cancel that is here must be seen before the end that it caused.
-    async fn take_more(&mut self, out: &mut Outbox, owed: &mut Owed, gone: &mut bool) {
+    async fn take_more(&mut self, out: &mut Outbox, owed: &mut Owed) {
         let mut taken = 0;
         while taken < BATCH {
             let next = self.waiting.pop_front().or_else(|| self.requests.try_recv().ok());
@@ -231,15 +292,8 @@ impl Actor {
             self.take(envelope, out, owed).await;
             taken += 1;
         }
-        while let Some(run) = &mut self.run {
-            match run.reports.try_recv() {
-                Ok(report) => self.report(report, out, owed),
-                Err(mpsc::error::TryRecvError::Empty) => break,
-                Err(mpsc::error::TryRecvError::Disconnected) => {
-                    *gone = true;
-                    break;
-                }
-            }
+        while let Some(report) = self.run.as_mut().and_then(Run::try_report) {
+            self.report(report, out, owed);
         }
     }
 
@@ -290,7 +344,7 @@ impl Actor {
     }
 
     /// What the store knows of the change's task, where the state does not know it.
-    async fn find_entry(&self, change: &Change) -> Result<Option<TaskEntry>, Refusal> {
+    async fn find_entry(&mut self, change: &Change) -> Result<Option<TaskEntry>, Refusal> {
         let Some(id) = change.known_task() else { return Ok(None) };
         if self.state.as_ref().is_none_or(|state| state.task(id).is_some()) {
             return Ok(None);
@@ -376,55 +430,67 @@ impl Actor {
         }
     }
 
-    /// Makes the batch durable. Requests that arrive meanwhile wait, but a cancel stops the work at once: a store that stalls must
-    /// not keep a model running.
-    async fn commit(&mut self, out: &mut Outbox, owed: &mut Owed) -> Result<Vec<LogEvent>, AppendError> {
+    /// Hands the batch to the store, which shows it to the readers once it is durable.
+    fn append(&mut self, out: &mut Outbox) {
         if out.is_empty() {
-            return Ok(Vec::new());
+            return;
         }
-        let Some(state) = &self.state else { return Ok(Vec::new()) };
+        let Some(state) = &self.state else { return };
         let events = encode(&out.events);
+        let count = events.len();
         let append = Append {
             session: self.id,
-            expected: state.head - events.len() as u64,
-            events: events.iter().map(|event| event.text.clone()).collect(),
+            expected: state.head - count as u64,
+            events,
             record: out.record.then(|| state.record()),
             writes: std::mem::take(&mut out.writes),
+            audience: Some(Arc::clone(&self.tail) as Arc<dyn Audience>),
         };
-        let started = Instant::now();
-        let mut appended = self.shared.store.append(append);
-        let result = loop {
-            tokio::select! {
-                biased;
-                result = &mut appended => break result,
-                Some(envelope) = self.requests.recv(), if self.waiting.len() < BATCH => {
-                    if let (Ask::Change(change, _), Some(state), Some(run)) = (&envelope.ask, &self.state, &self.run)
-                        && state.would_stop(&envelope.who, change)
-                    {
-                        run.stop.cancel();
-                    }
-                    self.waiting.push_back(envelope);
-                }
-            }
-        };
-        if let Err(error) = result {
-            for (reply, answer) in owed.answers.drain(..) {
-                drop(reply.send(answer.and(Err(Refusal::overloaded("The store cannot be written")))));
-            }
-            for look in owed.looks.drain(..) {
-                look.ask.refuse(Refusal::overloaded("The store cannot be written"));
-            }
-            return Err(error);
-        }
-        let metrics = &self.shared.metrics;
-        metrics.append_seconds.record(started.elapsed().as_secs_f64());
-        metrics.events.increment(events.len() as u64);
-        Ok(events)
+        self.flight = Some(Flight { events: count, appended: self.shared.store.append(append) });
     }
 
-    /// The batch is durable: everybody may see it.
-    async fn pay(&mut self, out: &Outbox, events: Vec<LogEvent>, owed: Owed) -> Result<(), AppendError> {
-        self.tail.publish(events);
+    /// Waits until what is on its way is durable. Requests that arrive meanwhile wait, but a cancel stops the work at once: a store that
+    /// stalls must not keep a model running.
+    async fn land(&mut self) -> Result<(), AppendError> {
+        let Some(mut flight) = self.flight.take() else { return Ok(()) };
+        poll_fn(|cx| {
+            if let Poll::Ready(result) = flight.appended.as_mut().poll(cx) {
+                return Poll::Ready(result);
+            }
+            while self.waiting.len() < BATCH
+                && let Poll::Ready(Some(envelope)) = self.requests.poll_recv(cx)
+            {
+                self.stop_at_once(&envelope);
+                self.waiting.push_back(envelope);
+            }
+            // The model is read on meanwhile: what it says is gathered for the next batch.
+            self.run.iter_mut().for_each(|run| run.poll_work(cx));
+            Poll::Pending
+        })
+        .await?;
+        self.shared.metrics.events.increment(flight.events as u64);
+        Ok(())
+    }
+
+    /// Stops the work if this request would, before it is decided.
+    fn stop_at_once(&self, envelope: &Envelope) {
+        if let (Ask::Change(change, _), Some(state), Some(run)) = (&envelope.ask, &self.state, &self.run)
+            && state.would_stop(&envelope.who, change)
+        {
+            run.stop.cancel();
+        }
+    }
+
+    /// Once the batch is durable, does what it owes.
+    async fn pay(&mut self, out: &Outbox, owed: Owed) -> Result<(), AppendError> {
+        let started = self.flight.is_some().then(Instant::now);
+        if let Err(error) = self.land().await {
+            owed.refuse(&Refusal::overloaded("The store cannot be written"));
+            return Err(error);
+        }
+        if let Some(started) = started {
+            self.shared.metrics.append_seconds.record(started.elapsed().as_secs_f64());
+        }
         self.count(&out.events);
         for (reply, answer) in owed.answers {
             // A caller that no longer waits needs no answer.
@@ -447,7 +513,8 @@ impl Actor {
         }
         if first_socket {
             let mut out = Outbox { record: true, ..Outbox::at(Timestamp::now()) };
-            Box::pin(self.commit(&mut out, &mut Owed::default())).await?;
+            self.append(&mut out);
+            Box::pin(self.land()).await?;
         }
         Ok(())
     }
@@ -458,11 +525,11 @@ impl Actor {
         match self.shared.agents.of_session(&state.agent) {
             Ok(agent) => {
                 let stop = self.stop.child_token();
-                self.run = Some(Run::start(&self.shared.actors, agent, task, stop, slot));
+                self.run = Some(Run::new(agent, task, stop, slot));
             }
             Err(refusal) => {
                 // Told through the log like any failure of the task, in the next batch.
-                self.run = Some(Run::failed(&self.shared.actors, task, self.stop.child_token(), slot, refusal));
+                self.run = Some(Run::failed(task, self.stop.child_token(), slot, refusal));
             }
         }
     }
@@ -576,7 +643,7 @@ impl Actor {
         }
         let last = honoured.unwrap_or(head);
         let store = self.shared.store.clone();
-        let reader = Reader::join(self.id, state.epoch.clone(), last, Arc::clone(&self.tail), store, Arc::clone(&self.left));
+        let reader = Reader::join(self.id, state.epoch.clone(), last, Arc::clone(&self.tail), store);
         let snapshot = honoured.is_none().then(|| Box::new(state.snapshot(true)));
         Ok(Attached { reader, recovered: honoured.is_some(), head, snapshot })
     }
@@ -610,8 +677,8 @@ impl Actor {
         }
         let mut owed = Owed::default();
         self.settle(false, &mut out, &mut owed);
-        let events = self.commit(&mut out, &mut owed).await?;
-        self.pay(&out, events, owed).await
+        self.append(&mut out);
+        self.pay(&out, owed).await
     }
 
     /// An append failed, so the state may not be what the store has: everything in flight is given up, and the state is read again
@@ -619,6 +686,7 @@ impl Actor {
     async fn repair(&mut self, error: AppendError) {
         self.shared.metrics.append_failures.increment(1);
         tracing::warn!(session = %self.id, %error, "an append failed; the session is read again from the store");
+        self.flight = None;
         self.run = None;
         self.ticket = None;
         self.slot = None;
@@ -783,7 +851,7 @@ impl Drop for Actor {
 }
 
 /// The wire texts, cut from one allocation.
-fn encode(events: &[Event]) -> Vec<LogEvent> {
+fn encode(events: &[Event]) -> Vec<Bytes> {
     let mut text = Vec::with_capacity(events.len() * 256);
     let mut ends = Vec::with_capacity(events.len());
     for event in events {
@@ -792,10 +860,6 @@ fn encode(events: &[Event]) -> Vec<LogEvent> {
     }
     let text = Bytes::from(text);
     let mut start = 0;
-    let cut = |(event, end): (&Event, usize)| {
-        let piece = text.slice(start..end);
-        start = end;
-        LogEvent { seq: event.seq, text: piece }
-    };
-    events.iter().zip(ends).map(cut).collect()
+    let cut = |end| text.slice(std::mem::replace(&mut start, end)..end);
+    ends.into_iter().map(cut).collect()
 }

@@ -1,18 +1,23 @@
 //! Owns the model stream and the tools of one task; talks to the session's actor by messages only.
 //!
-//! The actor decides what to do next ([`Todo`]); the runner does it and reports. Dropping the runner closes the connection to the
-//! vendor.
+//! The actor decides what to do next ([`Todo`]) and lets the runner work; the runner reports. Dropping the runner closes the connection to
+//! the vendor.
 
-use std::{collections::VecDeque, future::poll_fn, sync::Arc, task::Poll, time::Instant};
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    panic::AssertUnwindSafe,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+    time::Instant,
+};
 
 use agent_hub_protocol::{TaskId, limits::MERGED_TOKEN_BYTES};
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt, future::BoxFuture};
 use serde_json::Value;
-use tokio::{
-    sync::{mpsc, oneshot},
-    task::JoinHandle,
-};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     provider::{CallEnd, ModelEvent, ModelRequest, ModelStream, ModelToolCall, ProviderError, ProviderErrorKind},
@@ -24,7 +29,7 @@ use crate::{
     },
 };
 
-/// Reports that wait for the actor. Full: the runner gathers pieces of text itself, up to [`GATHERED_BYTES`].
+/// Reports that wait for the actor to decide. Full: the runner gathers pieces of text itself, up to [`GATHERED_BYTES`].
 const REPORTS: usize = 2;
 /// Text the runner holds while the actor is busy. Full: it stops polling the model until the store has caught up.
 const GATHERED_BYTES: usize = 4 * MERGED_TOKEN_BYTES;
@@ -65,16 +70,17 @@ pub(crate) struct Todo {
     pub(crate) abort: CancellationToken,
 }
 
-/// A running runner, owned by the actor. Dropping it aborts the work.
+/// A runner at work, owned and polled by the actor: a task of its own would be woken once more for every piece of an answer. Dropping it
+/// ends the work.
 pub(crate) struct Run {
     pub(crate) task: TaskId,
     /// Cancelled to stop the work.
     pub(crate) stop: CancellationToken,
     /// Cancelled to abort the present model call.
     pub(crate) abort: CancellationToken,
-    /// Closed when the runner has ended.
-    pub(crate) reports: mpsc::Receiver<Report>,
-    worker: JoinHandle<()>,
+    reports: Reports,
+    /// `None` once it has ended.
+    work: Option<BoxFuture<'static, ()>>,
     /// Kept for as long as the work goes on.
     _slot: Slot,
 }
@@ -82,42 +88,89 @@ pub(crate) struct Run {
 struct Runner {
     agent: Arc<Agent>,
     task: TaskId,
-    stop: CancellationToken,
-    out: mpsc::Sender<Report>,
+    out: Reports,
 }
 
-/// Why the runner ends early: the actor is gone, or told it to stop.
+/// What the runner has said and the actor has not taken. Both are polled by one task, the runner always before the actor looks here, so
+/// nobody has to be woken.
+#[derive(Clone, Default)]
+struct Reports(Arc<Mutex<VecDeque<Report>>>);
+
+impl Reports {
+    /// Waits until the actor has taken enough.
+    async fn room(&self) {
+        poll_fn(|_| if self.queue().len() < REPORTS { Poll::Ready(()) } else { Poll::Pending }).await;
+    }
+
+    async fn send(&self, report: Report) {
+        self.room().await;
+        self.queue().push_back(report);
+    }
+
+    fn take(&self) -> Option<Report> {
+        self.queue().pop_front()
+    }
+
+    fn queue(&self) -> MutexGuard<'_, VecDeque<Report>> {
+        // Each use is one step, so a queue whose user panicked is whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why the runner ends early: the actor gives it nothing more to do.
 struct Stopped;
 
 impl Run {
-    /// Starts the work of a task on the given tracker.
-    pub(crate) fn start(tracker: &TaskTracker, agent: Arc<Agent>, task: TaskId, stop: CancellationToken, slot: Slot) -> Self {
-        let (out, reports) = mpsc::channel(REPORTS);
-        let runner = Runner { agent, task, stop: stop.clone(), out };
-        let worker = tracker.spawn(async move {
-            // Stopped or done: either way the channel closes, and that is what the actor waits for.
-            let stop = runner.stop.clone();
+    /// The work of a task.
+    pub(crate) fn new(agent: Arc<Agent>, task: TaskId, stop: CancellationToken, slot: Slot) -> Self {
+        let reports = Reports::default();
+        let runner = Runner { agent, task, out: reports.clone() };
+        let stopped = stop.clone();
+        let work = async move {
             tokio::select! {
                 biased;
-                () = stop.cancelled() => {}
+                () = stopped.cancelled() => {}
                 _ = runner.run() => {}
             }
-        });
-        Self { task, stop, abort: CancellationToken::new(), reports, worker, _slot: slot }
+        };
+        Self::of(task, stop, slot, reports, work)
     }
 
     /// A run that fails at once, with this reason.
-    pub(crate) fn failed(tracker: &TaskTracker, task: TaskId, stop: CancellationToken, slot: Slot, refusal: Refusal) -> Self {
-        let (out, reports) = mpsc::channel(REPORTS);
+    pub(crate) fn failed(task: TaskId, stop: CancellationToken, slot: Slot, refusal: Refusal) -> Self {
+        let reports = Reports::default();
+        let out = reports.clone();
         let error = ProviderError { kind: ProviderErrorKind::Config, message: refusal.message, retry_after: None };
-        let worker = tracker.spawn(async move { drop(out.send(Report::Failed(error)).await) });
-        Self { task, stop, abort: CancellationToken::new(), reports, worker, _slot: slot }
+        Self::of(task, stop, slot, reports, async move { out.send(Report::Failed(error)).await })
     }
-}
 
-impl Drop for Run {
-    fn drop(&mut self) {
-        self.worker.abort();
+    fn of(task: TaskId, stop: CancellationToken, slot: Slot, reports: Reports, work: impl Future<Output = ()> + Send + 'static) -> Self {
+        // A provider or tool that panics fails its task, not the session.
+        let work = AssertUnwindSafe(work).catch_unwind().map(drop).boxed();
+        Self { task, stop, abort: CancellationToken::new(), reports, work: Some(work), _slot: slot }
+    }
+
+    /// Lets the work go on. What it has to say is kept, up to a bound.
+    pub(crate) fn poll_work(&mut self, cx: &mut Context<'_>) {
+        if let Some(work) = &mut self.work
+            && work.as_mut().poll(cx).is_ready()
+        {
+            self.work = None;
+        }
+    }
+
+    /// Lets the work go on, and takes a report; `None` when it has ended and everything was taken.
+    pub(crate) fn poll_report(&mut self, cx: &mut Context<'_>) -> Poll<Option<Report>> {
+        self.poll_work(cx);
+        match self.reports.take() {
+            None if self.work.is_some() => Poll::Pending,
+            taken => Poll::Ready(taken),
+        }
+    }
+
+    /// Takes a report that is there.
+    pub(crate) fn try_report(&mut self) -> Option<Report> {
+        self.reports.take()
     }
 }
 
@@ -128,11 +181,11 @@ impl Runner {
             let todo = self.next(report.take()).await?;
             match todo.work {
                 Work::Nothing => return Ok(()),
-                Work::Tools(calls) => self.run_tools(calls).await?,
-                Work::Model(ask) => match self.call_model(*ask, &todo.abort).await? {
+                Work::Tools(calls) => self.run_tools(calls).await,
+                Work::Model(ask) => match self.call_model(*ask, &todo.abort).await {
                     Ok(done) => report = Some(done),
                     Err(error) => {
-                        self.send(Report::Failed(error)).await?;
+                        self.out.send(Report::Failed(error)).await;
                         return Ok(());
                     }
                 },
@@ -142,16 +195,12 @@ impl Runner {
 
     async fn next(&self, report: Option<CallReport>) -> Result<Todo, Stopped> {
         let (reply, answer) = oneshot::channel();
-        self.send(Report::Next { report, reply }).await?;
+        self.out.send(Report::Next { report, reply }).await;
         answer.await.map_err(|_| Stopped)
     }
 
-    async fn send(&self, report: Report) -> Result<(), Stopped> {
-        self.out.send(report).await.map_err(|_| Stopped)
-    }
-
     /// One model call: takes pieces as they come, hands them on as the actor has room, gathers them while it has not.
-    async fn call_model(&self, ask: ModelAsk, abort: &CancellationToken) -> Result<Result<CallReport, ProviderError>, Stopped> {
+    async fn call_model(&self, ask: ModelAsk, abort: &CancellationToken) -> Result<CallReport, ProviderError> {
         let request = ModelRequest {
             model: ask.model.or_else(|| self.agent.model.clone()),
             instructions: self.agent.instructions.clone(),
@@ -162,13 +211,12 @@ impl Runner {
         };
         let mut stream = self.agent.provider.call(request);
         let mut gathered = Gathered::default();
+        let mut aborted = pin!(abort.cancelled());
         let ended = loop {
             tokio::select! {
                 biased;
-                () = abort.cancelled() => break Ok(CallReport::Aborted),
-                room = self.out.reserve(), if !gathered.is_empty() => {
-                    room.map_err(|_| Stopped)?.send(gathered.take());
-                }
+                () = &mut aborted => break Ok(CallReport::Aborted),
+                () = self.out.room(), if !gathered.is_empty() => self.out.queue().push_back(gathered.take()),
                 ended = pull(&mut stream, &mut gathered), if gathered.has_room() => {
                     if let Some(ended) = ended {
                         break ended;
@@ -182,24 +230,23 @@ impl Runner {
         // The connection closes here, before anything is waited for.
         drop(stream);
         while !gathered.is_empty() {
-            self.send(gathered.take()).await?;
+            self.out.send(gathered.take()).await;
         }
-        Ok(ended)
+        ended
     }
 
-    async fn run_tools(&self, calls: Vec<Call>) -> Result<(), Stopped> {
+    async fn run_tools(&self, calls: Vec<Call>) {
         // People are asked last, when nothing else is left to do.
         let (ask, run): (Vec<Call>, Vec<Call>) = calls.into_iter().partition(|call| call.tool == ASK_USER);
         for call in run {
-            self.send(Report::ToolStarted(call.clone())).await?;
+            self.out.send(Report::ToolStarted(call.clone())).await;
             let started = Instant::now();
             let result = Err(format!("The tool {} is not configured in this hub", call.tool));
-            self.send(Report::ToolEnded { call, result, took: started.elapsed() }).await?;
+            self.out.send(Report::ToolEnded { call, result, took: started.elapsed() }).await;
         }
         for call in ask {
-            self.send(Report::AskPerson(call)).await?;
+            self.out.send(Report::AskPerson(call)).await;
         }
-        Ok(())
     }
 }
 

@@ -22,7 +22,7 @@ use crate::store::{
     entries::Changes,
     host::io_error,
     inbox::{Bound, Reply, Taken, lock},
-    jobs::{Answer, Erasure, Job},
+    jobs::{Answer, Erasure, Job, News},
     memory::check_head,
 };
 
@@ -84,7 +84,10 @@ impl Writer {
             let mut closing = None;
             for job in jobs.drain(..) {
                 let (answer, result) = match job {
-                    Job::Append(append, reply) => (Answer::Append(reply), self.append(append)),
+                    Job::Append(append, reply) => {
+                        let news = News::of(append.audience.clone(), append.expected, append.events.clone());
+                        (Answer::Append(reply, news), self.append(append))
+                    }
                     Job::Write(writes, reply) => (Answer::Plain(reply), self.write(writes).map_err(AppendError::from)),
                     Job::Erase(erasure, reply) => (Answer::Plain(reply), self.erase(erasure).map_err(AppendError::from)),
                     Job::Probe(reply) => (Answer::Plain(reply), self.probe().map_err(AppendError::from)),

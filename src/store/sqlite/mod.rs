@@ -141,8 +141,8 @@ pub struct SqliteStore {
     shared: Arc<Shared>,
     /// Joined on drop. The writer itself joins the other threads when it ends.
     writer: Option<JoinHandle<()>>,
-    /// The task that gives the writer's answers; ends with the writer, awaited by `close`.
-    herald: Mutex<Option<tokio::task::JoinHandle<()>>>,
+    /// The tasks that carry calls to the writer and its answers back; end with it, awaited by `close`.
+    messengers: Mutex<Vec<tokio::task::JoinHandle<()>>>,
 }
 
 /// What the threads of one store have in common.
@@ -161,8 +161,8 @@ struct Shared {
 impl SqliteStore {
     /// Opens or makes the database, and starts the threads. Blocks: a store with many rows since the last clean stop takes a moment.
     ///
-    /// Called in a runtime it also starts a task there, which gives the answers of large commits; that runtime must then be running as long
-    /// as the store is used.
+    /// Called in a runtime it also starts two tasks there, between the callers and the writing thread; that runtime must then be running as
+    /// long as the store is used.
     ///
     /// # Errors
     /// [`OpenError::Locked`] when another process has it, [`OpenError::TooNew`] when a newer version wrote it.
@@ -201,7 +201,11 @@ impl SqliteStore {
             shared.reads.close();
             failed(&path, &error)
         })?;
-        Ok(Self { shared, writer: Some(writer), herald: Mutex::new(heralding) })
+        let carrying = tokio::runtime::Handle::try_current().ok().map(|runtime| {
+            let shared = shared.clone();
+            runtime.spawn(async move { shared.writes.carry().await })
+        });
+        Ok(Self { shared, writer: Some(writer), messengers: Mutex::new(heralding.into_iter().chain(carrying).collect()) })
     }
 
     fn ask<T: Send + 'static>(
@@ -311,12 +315,12 @@ impl Store for SqliteStore {
         let closed = self.shared.writes.call(CALL_BYTES, Job::Close);
         // What was handed over before is still carried out; whatever comes after is told that the store is closed.
         self.shared.writes.close();
-        let herald = lock(&self.herald).take();
+        let messengers = std::mem::take(&mut *lock(&self.messengers));
         async move {
             let closed = closed.await;
-            if let Some(herald) = herald {
+            for messenger in messengers {
                 // An error means that the runtime is shutting down, which ended it as well.
-                let _ = herald.await;
+                let _ = messenger.await;
             }
             closed
         }

@@ -316,7 +316,7 @@ async fn full_then_room_on(store: &SharedStore, disk: Option<&Path>) {
     let large = Bytes::from(vec![b'x'; 50_000]);
     let mut head = 0;
     let error = loop {
-        let append = Append { session: big, expected: head, events: vec![large.clone()], record: None, writes: vec![] };
+        let append = Append { session: big, expected: head, events: vec![large.clone()], record: None, writes: vec![], audience: None };
         match store.append(append).await {
             Ok(()) => head += 1,
             Err(error) => break error,

@@ -23,7 +23,7 @@ use super::{
 use crate::store::{
     AppendError, StoreError,
     inbox::{Bound, Reply, Taken, lock},
-    jobs::{Answer, Herald, Job},
+    jobs::{Answer, Herald, Job, News},
 };
 
 /// One commit: large enough that its fixed cost vanishes, small enough that the first in it does not wait long.
@@ -319,7 +319,10 @@ impl Writer {
 
 fn apply(job: Job, tables: &mut Tables<'_>) -> (Answer, Result<(), Failure>) {
     match job {
-        Job::Append(append, reply) => (Answer::Append(reply), tables.append(&append)),
+        Job::Append(append, reply) => {
+            let result = tables.append(&append);
+            (Answer::Append(reply, News::of(append.audience, append.expected, append.events)), result)
+        }
         Job::Write(writes, reply) => (Answer::Plain(reply), tables.guarded(|tables| tables.write(&writes))),
         Job::Erase(erasure, reply) => (Answer::Plain(reply), tables.guarded(|tables| tables.erase(&erasure))),
         Job::Probe(reply) => (Answer::Plain(reply), tables.probe()),

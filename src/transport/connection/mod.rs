@@ -174,8 +174,10 @@ struct Connection<S> {
     /// Bytes the peer had accepted when it last accepted any, and when.
     progress: (u64, Instant),
     warned: bool,
-    announced: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
-    leave: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// The hub announces that it stops; after that, the turn of this socket's batch to go.
+    going: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// The batch, until then.
+    batch_to_go: Option<CancellationToken>,
     reconnect_after: Duration,
 }
 
@@ -206,8 +208,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         // Spread by the connection's number: the same for one socket however often it is asked, different for its neighbours.
         let reconnect_after = drain.spread.mul_f64((connection_id.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as f64 / (1_u64 << 24) as f64);
         let mut connection = Self {
-            leave: Box::pin(batch.clone().cancelled_owned()),
-            announced: Some(Box::pin(drain.announce.clone().cancelled_owned())),
+            going: Box::pin(drain.announce.clone().cancelled_owned()),
+            batch_to_go: Some(batch.clone()),
             reconnect_after,
             rate: settings.message_rate.map(|(per_second, burst)| {
                 let per_second = NonZeroU32::new(per_second).unwrap_or(NonZeroU32::MIN);
@@ -263,21 +265,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Close> {
-        for _ in 0..TURNS {
-            if let Some(close) = self.poll_time(cx) {
-                return Poll::Ready(close);
-            }
+        if let Some(close) = self.poll_time(cx) {
+            return Poll::Ready(close);
+        }
+        let mut turns = TURNS;
+        while turns > 0 {
             let completed = self.poll_commands(cx);
-            let wrote = match self.poll_write(cx) {
-                Ok(wrote) => wrote,
-                Err(close) => return Poll::Ready(close),
-            };
+            let may_read = self.may_read();
             let read = match self.poll_read(cx) {
                 Ok(read) => read,
                 Err(close) => return Poll::Ready(close),
             };
-            if !(completed || wrote || read) {
-                return Poll::Pending;
+            // Most of what a socket does is writing, and it says nothing new to the rest.
+            loop {
+                turns = turns.saturating_sub(1);
+                match self.poll_write(cx) {
+                    Ok(true) if turns > 0 => {}
+                    Ok(true) => break,
+                    Ok(false) if completed || read || may_read != self.may_read() => break,
+                    Ok(false) => return Poll::Pending,
+                    Err(close) => return Poll::Ready(close),
+                }
             }
         }
         cx.waker().wake_by_ref();
@@ -294,9 +302,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         any
     }
 
-    /// Reads at most one message, if there is room for what it may cause. Returns whether it did.
+    /// Whether there is room for what a message may cause.
+    fn may_read(&self) -> bool {
+        self.commands.len() < COMMANDS_IN_FLIGHT && self.control.len() + self.held.len() < COMMANDS_IN_FLIGHT
+    }
+
+    /// Reads at most one message. Returns whether it did.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, Close> {
-        if self.commands.len() >= COMMANDS_IN_FLIGHT || self.control.len() + self.held.len() >= COMMANDS_IN_FLIGHT {
+        if !self.may_read() {
             return Ok(false);
         }
         let message = match Pin::new(&mut self.socket).poll_next(cx) {
@@ -457,15 +470,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn poll_time(&mut self, cx: &mut Context<'_>) -> Option<Close> {
-        if let Some(announced) = &mut self.announced
-            && announced.as_mut().poll(cx).is_ready()
-        {
-            self.announced = None;
+        while self.going.as_mut().poll(cx).is_ready() {
+            let Some(batch) = self.batch_to_go.take() else { return Some(Close::With(CloseCode::Restart)) };
+            self.going = Box::pin(batch.cancelled_owned());
             let reconnect_after_ms = u64::try_from(self.reconnect_after.as_millis()).unwrap_or(u64::MAX);
             self.say(&ConnectionMessage::GoingAway(GoingAway { reconnect_after_ms }));
-        }
-        if self.leave.as_mut().poll(cx).is_ready() {
-            return Some(Close::With(CloseCode::Restart));
         }
         while self.timer.as_mut().poll(cx).is_ready() {
             if let Some(close) = self.on_time() {

@@ -210,6 +210,12 @@ impl Outbox {
     pub(crate) fn is_empty(&self) -> bool {
         self.events.is_empty() && self.writes.is_empty() && !self.record
     }
+
+    /// Whether it is only pieces of an answer, if anything.
+    pub(crate) fn is_stream(&self) -> bool {
+        let pieces = self.events.iter().all(|event| matches!(event.body, EventBody::Token(_) | EventBody::Reasoning(_)));
+        pieces && self.writes.is_empty() && !self.record
+    }
 }
 
 impl SessionState {
