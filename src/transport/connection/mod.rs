@@ -171,6 +171,8 @@ struct Connection<S> {
     opened: Instant,
     next_ping: Instant,
     silent_pings: u32,
+    /// Bytes the peer had sent when it last had sent a whole message.
+    whole: u64,
     /// Bytes the peer had accepted when it last accepted any, and when.
     progress: (u64, Instant),
     warned: bool,
@@ -218,6 +220,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             opened: now,
             next_ping: now + settings.heartbeat,
             silent_pings: 0,
+            whole: 0,
             progress: (0, now),
             warned: false,
             current: None,
@@ -300,12 +303,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return Ok(false);
         }
         let message = match Pin::new(&mut self.socket).poll_next(cx) {
+            Poll::Pending if self.unfinished_bytes() > self.settings.message_bytes.saturating_mul(2) as u64 => {
+                return Err(Close::With(CloseCode::TooBig));
+            }
             Poll::Pending => return Ok(false),
             Poll::Ready(None) => return Err(Close::Peer),
             Poll::Ready(Some(Err(error))) => return Err(close_for(&error)),
             Poll::Ready(Some(Ok(message))) => message,
         };
         self.silent_pings = 0;
+        self.whole = self.socket.get_ref().read();
         match message {
             Message::Text(text) => self.receive(text.as_str())?,
             Message::Binary(_) => {
@@ -318,6 +325,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Message::Close(_) => return Err(Close::Peer),
         }
         Ok(true)
+    }
+
+    /// What was read of a message that is not whole yet, its framing included. tungstenite bounds the text of a message but not the
+    /// number of its fragments, and fragments of a byte or of none would go on for ever; so their framing may at most double the message.
+    fn unfinished_bytes(&self) -> u64 {
+        self.socket.get_ref().read() - self.whole
     }
 
     fn receive(&mut self, frame: &str) -> Result<(), Close> {
