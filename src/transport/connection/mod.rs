@@ -46,9 +46,10 @@ use crate::{
     runtime::{
         Hub, Principal, Refusal,
         log::{LogEvent, ReadError, Reader, TailEnd},
+        revocation::TokenWatch,
         session::{After, Attach},
     },
-    transport::edge::Identify,
+    transport::{client_address::ClientAddress, edge::Identify, failed_auth::FailedAuth},
 };
 
 /// Commands of one connection that wait for their answer. More stay in the socket, which is how their sender learns to wait.
@@ -111,8 +112,14 @@ pub struct Parts {
     pub hub: Hub,
     /// Checks refreshed tokens.
     pub identify: Arc<dyn Identify>,
+    /// Counts those that do not hold.
+    pub failed_auth: Arc<FailedAuth>,
+    /// For this address.
+    pub from: ClientAddress,
     /// Who is connected.
     pub who: Principal,
+    /// Tells when the token behind that is revoked.
+    pub token: Option<TokenWatch>,
     /// Names the connection in logs and in `welcome`.
     pub connection_id: u64,
     /// The numbers.
@@ -151,7 +158,10 @@ struct Connection<S> {
     socket: WebSocketStream<Metered<S>>,
     hub: Hub,
     identify: Arc<dyn Identify>,
+    failed_auth: Arc<FailedAuth>,
+    from: ClientAddress,
     who: Principal,
+    token: Option<TokenWatch>,
     settings: Arc<SocketSettings>,
     current: Option<SessionId>,
     following: Vec<Following>,
@@ -202,7 +212,7 @@ enum Close {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn new(socket: WebSocketStream<Metered<S>>, parts: Parts) -> Self {
-        let Parts { hub, identify, who, connection_id, settings, drain, attach } = parts;
+        let Parts { hub, identify, failed_auth, from, who, token, connection_id, settings, drain, attach } = parts;
         let now = Instant::now();
         let batch = &drain.batches[connection_id as usize % drain.batches.len()];
         // Spread by the connection's number: the same for one socket however often it is asked, different for its neighbours.
@@ -236,7 +246,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             socket,
             hub,
             identify,
+            failed_auth,
+            from,
             who,
+            token,
             settings,
         };
         connection.say(&connection.welcome(connection_id));
@@ -479,6 +492,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         if self.leave.as_mut().poll(cx).is_ready() {
             return Some(Close::With(CloseCode::Restart));
+        }
+        if self.token.as_mut().is_some_and(|token| Pin::new(token).poll(cx).is_ready()) {
+            return Some(Close::With(CloseCode::AuthenticationFailed));
         }
         while self.timer.as_mut().poll(cx).is_ready() {
             if let Some(close) = self.on_time() {
