@@ -1,8 +1,8 @@
-//! Tokens for development, and tickets for sockets.
+//! Tokens for development, tickets for sockets, and the end of a token before its time.
 
 use std::sync::Arc;
 
-use axum::{Extension, Json, extract::State};
+use axum::{Extension, Json, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -77,4 +77,18 @@ pub(super) async fn ticket(
     };
     let (ticket, good_for) = edge.identify.issue_ticket(&who, origin)?;
     Ok(Json(Ticket { ticket, expires_in: good_for.as_secs() }))
+}
+
+/// Revoke the token of this request
+///
+/// From now on it is refused like any other that does not hold, also after a restart, until it would have expired; so are tickets that were
+/// given for it. Sockets that stand on it are closed with 4001, event streams end. A token can be revoked if it has a `jti`.
+#[utoipa::path(
+    post, path = "/auth/revoke", tag = "Identity",
+    responses((status = 204, description = "The token is revoked"), CommonErrors),
+    security(("bearerAuth" = []))
+)]
+pub(super) async fn revoke(State(edge): State<Arc<Edge>>, Who(who): Who) -> Result<StatusCode, Problem> {
+    edge.hub.revoke(&who).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

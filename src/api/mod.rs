@@ -97,6 +97,7 @@ fn documented() -> OpenApiRouter<Arc<Edge>> {
         .routes(routes!(events::events))
         .routes(routes!(discovery::capabilities))
         .routes(routes!(identity::ticket))
+        .routes(routes!(identity::revoke))
         .routes(routes!(identity::token))
         .routes(routes!(discovery::health))
         .routes(routes!(discovery::ready))

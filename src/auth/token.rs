@@ -66,6 +66,8 @@ struct Claims {
     id: Option<String>,
     exp: u64,
     plan: Option<String>,
+    /// Any JSON: what is no text names no token, and is no reason to refuse it.
+    jti: Option<serde_json::Value>,
     #[serde(default, deserialize_with = "scopes")]
     scope: Vec<String>,
 }
@@ -76,6 +78,8 @@ struct Minted<'a> {
     plan: &'a str,
     #[serde(skip_serializing_if = "String::is_empty")]
     scope: String,
+    /// So that it can be revoked.
+    jti: String,
     iat: u64,
     exp: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -161,7 +165,16 @@ impl Authenticator {
         let now = jsonwebtoken::get_current_timestamp();
         let exp = now.saturating_add(lifetime.as_secs()).min(LATEST_EXPIRY);
         let (iss, aud) = (self.issuer.as_deref(), self.audience.as_deref());
-        let claims = Minted { sub: user, plan: plan.as_str(), scope: scopes.join(" "), iat: now, exp, iss, aud };
+        let claims = Minted {
+            sub: user,
+            plan: plan.as_str(),
+            scope: scopes.join(" "),
+            jti: uuid::Uuid::new_v4().to_string(),
+            iat: now,
+            exp,
+            iss,
+            aud,
+        };
         Ok(jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, sign)?)
     }
 
@@ -196,7 +209,8 @@ impl Authenticator {
         }
         let expires_at = i64::try_from(claims.exp).map(|seconds| Timestamp::from_millis(seconds.saturating_mul(1000)));
         let plan = claims.plan.as_deref().map_or(Plan::Free, Plan::from_claim);
-        Ok(Principal::verified(user, plan, claims.scope, expires_at.ok()))
+        let jti = claims.jti.as_ref().and_then(serde_json::Value::as_str).filter(|jti| !jti.is_empty());
+        Ok(Principal::of_token(user, plan, claims.scope, expires_at.ok(), jti))
     }
 }
 

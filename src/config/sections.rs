@@ -330,7 +330,11 @@ fn rates(r: &mut Reader) -> Option<RateSettings> {
         sessions_per_minute: rate("rates.sessions_per_minute", "Sessions created.", d.sessions_per_minute),
         tasks_per_minute: rate("rates.tasks_per_minute", "Tasks submitted and steered.", d.tasks_per_minute),
         polls_per_second: rate("rates.polls_per_second", "Reads of a task's state.", d.polls_per_second),
-        failed_auth_per_minute: rate("rates.failed_auth_per_minute", "Failed authentications of one address.", d.failed_auth_per_minute),
+        failed_auth_per_minute: rate(
+            "rates.failed_auth_per_minute",
+            "Failed authentications of one address (IPv6: /64); then it is blocked for a minute.",
+            d.failed_auth_per_minute,
+        ),
     };
     (!r.limits_are_lifted()).then_some(rates)
 }

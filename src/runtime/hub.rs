@@ -22,6 +22,7 @@ use super::{
     quota::Quotas,
     rate::Rates,
     refusal::Refusal,
+    revocation::{Revocations, TokenWatch},
     scheduler::Scheduler,
     session::{self, Ask, Attach, Attached, Change, Done, Envelope, Inbox, MessagePage, SessionHandle, SessionView, TaskEntry, TaskView},
     settings::RuntimeSettings,
@@ -61,6 +62,7 @@ pub(crate) struct Shared {
     pub(crate) scheduler: Scheduler,
     pub(crate) quotas: Quotas,
     pub(crate) rates: Rates,
+    pub(crate) revocations: Revocations,
     /// Sessions in memory. An actor takes itself out before it stops taking requests.
     pub(crate) awake: DashMap<SessionId, SessionHandle>,
     /// Ids of tasks that are being made, or belong to a session in memory: found without asking the store.
@@ -97,6 +99,7 @@ impl Hub {
             scheduler: Scheduler::new(settings.tasks_per_user, settings.tasks_per_node),
             quotas: Quotas::new(settings.quotas, store.clone()),
             rates: Rates::new(settings.rates),
+            revocations: Revocations::new(store.clone()),
             settings,
             store,
             agents,
@@ -238,6 +241,36 @@ impl Hub {
     /// `overloaded` when the store does not answer.
     pub async fn welcome(&self, who: &Principal) -> Result<(), Refusal> {
         self.shared.quotas.load(who.user()).await.map_err(session::unreadable)
+    }
+
+    /// Whether the token behind this user was revoked. Asked whenever credentials are presented.
+    ///
+    /// # Errors
+    /// `overloaded` when the store does not answer.
+    pub async fn is_revoked(&self, who: &Principal) -> Result<bool, Refusal> {
+        self.shared.revocations.is_revoked(who).await
+    }
+
+    /// Ready once the token behind this user is revoked; `None` if it cannot be. Held by what stays open.
+    ///
+    /// # Errors
+    /// `unauthorized` when it was revoked by now, `overloaded` when the store does not answer.
+    pub async fn watch_token(&self, who: &Principal) -> Result<Option<TokenWatch>, Refusal> {
+        self.shared.revocations.watch(who).await
+    }
+
+    /// Revokes the token behind this user. Carried through even if the caller does not wait for it.
+    ///
+    /// # Errors
+    /// `invalid_message` for a token without an id, `quota_exceeded` when the user has too many, `overloaded` when the store does not write.
+    pub async fn revoke(&self, who: &Principal) -> Result<(), Refusal> {
+        if self.is_stopping() {
+            return Err(Refusal::overloaded("The hub is restarting"));
+        }
+        let (shared, who) = (Arc::clone(&self.shared), who.clone());
+        let revoking = self.shared.actors.spawn(async move { shared.revocations.revoke(&who).await });
+        // Nobody aborts it, so it can only have panicked.
+        revoking.await.unwrap_or_else(|_| Err(Refusal::overloaded("The token was not revoked; try again")))
     }
 
     /// Request rates.

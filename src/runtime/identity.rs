@@ -4,6 +4,9 @@ use std::sync::Arc;
 
 use agent_hub_protocol::Timestamp;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::admission::derived_uuid;
 
 /// A user's plan: decides the daily quotas.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -48,11 +51,19 @@ struct Inner {
     plan: Plan,
     scopes: Vec<String>,
     expires_at: Option<Timestamp>,
+    token: Option<Uuid>,
 }
 
 impl Principal {
     pub(crate) fn verified(user: String, plan: Plan, scopes: Vec<String>, expires_at: Option<Timestamp>) -> Self {
-        Self(Arc::new(Inner { user, plan, scopes, expires_at }))
+        Self::of_token(user, plan, scopes, expires_at, None)
+    }
+
+    /// The same of a token with this `jti`, which can be revoked.
+    pub(crate) fn of_token(user: String, plan: Plan, scopes: Vec<String>, expires_at: Option<Timestamp>, jti: Option<&str>) -> Self {
+        // Together with the user: whoever gives out tokens may number them per user.
+        let token = jti.map(|jti| derived_uuid(&user, "token", jti));
+        Self(Arc::new(Inner { user, plan, scopes, expires_at, token }))
     }
 
     /// The subject of the credentials.
@@ -73,5 +84,10 @@ impl Principal {
     /// When they stop being valid.
     pub fn expires_at(&self) -> Option<Timestamp> {
         self.0.expires_at
+    }
+
+    /// Which of the user's tokens they are; `None` for those that cannot be revoked.
+    pub(crate) fn token(&self) -> Option<Uuid> {
+        self.0.token
     }
 }

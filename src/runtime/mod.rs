@@ -9,6 +9,7 @@ pub mod metrics;
 pub mod quota;
 pub mod rate;
 pub mod refusal;
+pub mod revocation;
 pub mod scheduler;
 pub mod session;
 pub mod settings;

@@ -1,4 +1,4 @@
-//! Request rates: how often a user (or an address without one) may ask, by category. Apart from quotas, which count what was done.
+//! Request rates: how often a user may ask, by category. Apart from quotas, which count what was done.
 
 use std::{num::NonZeroU32, time::Duration};
 
@@ -23,8 +23,6 @@ pub enum RateCategory {
     Task,
     /// Reading a task's state.
     Poll,
-    /// Failing to authenticate.
-    FailedAuth,
 }
 
 /// What is left of a rate after a request; what the `RateLimit` headers say.
@@ -45,7 +43,7 @@ pub struct RateState {
 /// All rate limiters of a hub.
 #[derive(Debug)]
 pub struct Rates {
-    limiters: Option<[(Limiter, u32, Duration); 4]>,
+    limiters: Option<[(Limiter, u32, Duration); 3]>,
     clock: DefaultClock,
 }
 
@@ -56,7 +54,6 @@ impl RateCategory {
             RateCategory::Session => "session",
             RateCategory::Task => "task",
             RateCategory::Poll => "poll",
-            RateCategory::FailedAuth => "auth",
         }
     }
 
@@ -65,7 +62,6 @@ impl RateCategory {
             RateCategory::Session => "Too many session creation requests. Try again in a minute.",
             RateCategory::Task => "Too many task submissions. Slow down.",
             RateCategory::Poll => "Polling too frequently. Use the retryAfter hint.",
-            RateCategory::FailedAuth => "Too many failed attempts to authenticate. Try again in a minute.",
         }
     }
 }
@@ -79,20 +75,19 @@ impl Rates {
                 limiter(s.sessions_per_minute, minute),
                 limiter(s.tasks_per_minute, minute),
                 limiter(s.polls_per_second, Duration::from_secs(1)),
-                limiter(s.failed_auth_per_minute, minute),
             ]
         });
         Self { limiters, clock: DefaultClock::default() }
     }
 
-    /// Counts one request of `key`: a user, or an address where there is no user. `None` when the limits are lifted.
+    /// Counts one request of the user. `None` when the limits are lifted.
     ///
     /// # Errors
     /// `rate_limited` with the time to wait; the request is not counted.
-    pub fn check(&self, category: RateCategory, key: &str) -> Result<Option<RateState>, Refusal> {
+    pub fn check(&self, category: RateCategory, user: &str) -> Result<Option<RateState>, Refusal> {
         let Some(limiters) = &self.limiters else { return Ok(None) };
         let (limiter, limit, window) = &limiters[category as usize];
-        match limiter.check_key(&key.to_owned()) {
+        match limiter.check_key(&user.to_owned()) {
             Ok(state) => {
                 let remaining = state.remaining_burst_capacity();
                 let reset = window.mul_f64(f64::from(limit - remaining.min(*limit)) / f64::from(*limit));

@@ -54,6 +54,10 @@ impl Refusal {
         Self::new(ErrorCode::TaskNotFound, "Task not found")
     }
 
+    pub(crate) fn unauthorized() -> Self {
+        Self::new(ErrorCode::Unauthorized, "Invalid or expired token")
+    }
+
     pub(crate) fn forbidden() -> Self {
         Self::new(ErrorCode::Forbidden, "Access denied")
     }

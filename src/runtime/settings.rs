@@ -10,7 +10,7 @@ use super::identity::Plan;
 /// See the fields. `Default` is what an unconfigured hub uses.
 #[derive(Clone, Debug)]
 pub struct RuntimeSettings {
-    /// Requests per time, per user and category; `None` lifts them.
+    /// Requests per time, per user and category, and failed authentications per address; `None` lifts them.
     pub rates: Option<RateSettings>,
     /// Sessions and tasks per day, per user; `None` lifts them.
     pub quotas: Option<QuotaSettings>,
@@ -92,7 +92,7 @@ pub struct RateSettings {
     pub tasks_per_minute: u32,
     /// Reads of a task's state, per second.
     pub polls_per_second: u32,
-    /// Failed authentications per address, per minute.
+    /// Failed authentications of one address, per minute; then it is blocked for a minute.
     pub failed_auth_per_minute: u32,
 }
 

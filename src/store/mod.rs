@@ -161,6 +161,8 @@ pub enum Space {
     Checkpoint = 4,
     /// Owner, dialect and foreign id → our id.
     Foreign = 5,
+    /// User → its revoked tokens that have not expired.
+    Revoked = 6,
 }
 
 /// What lists and recovery need to know of a session without reading its log.

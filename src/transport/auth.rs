@@ -15,10 +15,11 @@ use super::{
     client_address::ClientAddress,
     credentials::{AuthorizationHeader, PresentedCredentials},
     edge::Edge,
+    failed_auth::FailedAuth,
     origin::RequestOrigin,
     problem::Problem,
 };
-use crate::runtime::{Principal, rate::RateCategory};
+use crate::runtime::{Hub, Principal, Refusal};
 
 /// The scope that opens `/metrics` to those who are not on this machine.
 const METRICS_SCOPE: &str = "metrics";
@@ -86,13 +87,13 @@ pub async fn authenticate(State(gate): State<Gate>, mut request: Request, next: 
         // No route: there is nothing behind the door, so it is not locked.
         return next.run(request).await;
     };
-    match admit(&gate, &pattern, &mut request) {
+    match admit(&gate, &pattern, &mut request).await {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }
 }
 
-fn admit(gate: &Gate, pattern: &str, request: &mut Request) -> Result<(), Problem> {
+async fn admit(gate: &Gate, pattern: &str, request: &mut Request) -> Result<(), Problem> {
     let access = gate.table.of(pattern);
     if access == Access::Public {
         return Ok(());
@@ -111,11 +112,11 @@ fn admit(gate: &Gate, pattern: &str, request: &mut Request) -> Result<(), Proble
         Access::Development if gate.edge.settings.development => return Ok(()),
         Access::Development => return Err(Problem::not_found()),
         Access::Metrics if from.is_direct_loopback() => return Ok(()),
-        Access::Metrics => scoped(by_token(&gate.edge, &credentials, &from, false)?)?,
-        Access::Token => by_token(&gate.edge, &credentials, &from, false)?,
-        Access::TokenOrQuery => by_token(&gate.edge, &credentials, &from, gate.edge.settings.query_token)?,
+        Access::Metrics => scoped(by_token(&gate.edge, &credentials, &from, false).await?)?,
+        Access::Token => by_token(&gate.edge, &credentials, &from, false).await?,
+        Access::TokenOrQuery => by_token(&gate.edge, &credentials, &from, gate.edge.settings.query_token).await?,
         Access::Adapter if no_token(&credentials) => gate.edge.identify.anonymous().ok_or_else(missing)?,
-        Access::Adapter => by_token(&gate.edge, &credentials, &from, gate.edge.settings.query_token)?,
+        Access::Adapter => by_token(&gate.edge, &credentials, &from, gate.edge.settings.query_token).await?,
     };
     request.extensions_mut().insert(Who(who));
     Ok(())
@@ -126,11 +127,15 @@ pub fn foreign_origin() -> Problem {
     Problem::new(ErrorCode::Forbidden, "Not allowed by CORS")
 }
 
-/// What a wrong token gets: the same for all that can be wrong with it, and less often the more of them come from one address.
-pub fn refused(edge: &Edge, from: &ClientAddress) -> Problem {
-    match edge.hub.rates().check(RateCategory::FailedAuth, &from.limit_key()) {
-        Ok(_) => Problem::new(ErrorCode::Unauthorized, "Invalid or expired token"),
-        Err(refusal) => refusal.into(),
+/// Lets the user in whom credentials turned out to be of (`None`: nobody), unless they were revoked. Every failure counts for the
+/// address, and all look the same.
+///
+/// # Errors
+/// `unauthorized`; `rate_limited` when the address has failed too often; `overloaded` when it cannot be known whether they were revoked.
+pub async fn let_in(found: Option<Principal>, hub: &Hub, failed: &FailedAuth, from: &ClientAddress) -> Result<Principal, Refusal> {
+    match found {
+        Some(who) if !hub.is_revoked(&who).await? => Ok(who),
+        _ => Err(failed.refuse(from)),
     }
 }
 
@@ -142,13 +147,14 @@ fn no_token(credentials: &PresentedCredentials) -> bool {
     matches!(credentials.header, AuthorizationHeader::Missing) && credentials.query_token.is_none()
 }
 
-fn by_token(edge: &Edge, credentials: &PresentedCredentials, from: &ClientAddress, query: bool) -> Result<Principal, Problem> {
+async fn by_token(edge: &Edge, credentials: &PresentedCredentials, from: &ClientAddress, query: bool) -> Result<Principal, Problem> {
     let token = match (&credentials.header, &credentials.query_token) {
         (AuthorizationHeader::Bearer(token), _) => token,
         (AuthorizationHeader::Missing, Some(token)) if query => token,
         _ => return Err(missing()),
     };
-    edge.identify.verify(token.expose_secret()).ok_or_else(|| refused(edge, from))
+    let found = edge.identify.verify(token.expose_secret());
+    Ok(let_in(found, &edge.hub, &edge.failed_auth, from).await?)
 }
 
 fn scoped(who: Principal) -> Result<Principal, Problem> {

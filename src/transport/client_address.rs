@@ -52,13 +52,18 @@ impl ClientAddress {
     }
 
     /// What a limit per address counts by: an IPv4 address, or the /64 of an IPv6 one, which is what one subscriber has.
-    pub fn limit_key(&self) -> String {
+    pub fn network(&self) -> IpAddr {
         match self.ip {
+            IpAddr::V4(_) => self.ip,
+            IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
+        }
+    }
+
+    /// The same as text.
+    pub fn limit_key(&self) -> String {
+        match self.network() {
             IpAddr::V4(v4) => v4.to_string(),
-            IpAddr::V6(v6) => {
-                let network = u128::from(v6) & !u128::from(u64::MAX);
-                format!("{}/64", Ipv6Addr::from(network))
-            }
+            IpAddr::V6(v6) => format!("{v6}/64"),
         }
     }
 }

@@ -11,6 +11,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     connection::{Drain, SocketSettings},
+    failed_auth::FailedAuth,
     hosts::Hosts,
     origin::Origins,
     slots::Slots,
@@ -31,6 +32,8 @@ pub struct Edge {
     pub settings: EdgeSettings,
     /// Sockets that stay, per user and address.
     pub slots: Slots,
+    /// Failures to authenticate, per address.
+    pub failed_auth: Arc<FailedAuth>,
     /// Measurements in Prometheus' text form; `None` where none are taken.
     pub metrics: Option<Arc<dyn Fn() -> String + Send + Sync>>,
     /// Cancelled when the hub begins to drain: streams end, nothing new is taken.
@@ -126,6 +129,7 @@ impl Edge {
     pub fn new(parts: EdgeParts) -> Arc<Self> {
         let EdgeParts { hub, identify, origins, hosts, settings, metrics, socket, drain, stop } = parts;
         let slots = Slots::new(settings.sockets_per_user, settings.sockets_per_address);
+        let failed_auth = Arc::new(FailedAuth::new(hub.settings().rates.map(|rates| rates.failed_auth_per_minute)));
         Arc::new(Self {
             hub,
             identify,
@@ -133,6 +137,7 @@ impl Edge {
             hosts,
             settings,
             slots,
+            failed_auth,
             metrics,
             stop,
             sockets: TaskTracker::new(),

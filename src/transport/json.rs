@@ -10,6 +10,9 @@ use serde_json::{Map, Value, error::Category};
 
 use super::{body, problem::Problem};
 
+/// Enough for a field's name, what was expected, and the start of what was found.
+const COMPLAINT_CHARS: usize = 200;
+
 /// The JSON object of a request. An empty body is an empty object, so every field of `T` has to be optional; handlers say which
 /// they cannot do without.
 #[derive(Clone, Debug)]
@@ -79,11 +82,15 @@ fn wrong_field<T: DeserializeOwned>(text: &str, error: &serde_json::Error) -> Pr
     Problem::invalid(&name, message)
 }
 
-/// The complaint without serde's line and column.
+/// The complaint without serde's line and column, and with no more of what was sent than says what is meant.
 fn plain(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let end = text.rfind(" at line ").unwrap_or(text.len());
-    text[..end].to_owned()
+    let mut short: String = text[..end].chars().take(COMPLAINT_CHARS).collect();
+    if short.len() < end {
+        short.push('…');
+    }
+    short
 }
 
 #[cfg(test)]
@@ -111,8 +118,10 @@ mod tests {
             (r#"{"number":3,"number":4}"#, "number"),
             ("[]", "body"),
             ("7", "body"),
+            (&format!(r#"{{"number":"{}"}}"#, "é".repeat(100_000)), "number"),
         ] {
             let problem = decode::<Sample>(text).expect_err("refused");
+            assert!(problem.message.chars().count() <= COMPLAINT_CHARS + 1, "what was sent is not sent back");
             assert_eq!((problem.code, &problem.details[0]["field"]), (ErrorCode::InvalidMessage, &field.into()), "{text}");
         }
     }

@@ -9,6 +9,7 @@ pub mod client_address;
 pub mod connection;
 pub mod credentials;
 pub mod edge;
+pub mod failed_auth;
 pub mod front;
 pub mod guard;
 pub mod hosts;

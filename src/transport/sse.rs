@@ -17,6 +17,7 @@ use super::{client_address::ClientAddress, edge::Edge, problem::Problem, slots::
 use crate::runtime::{
     Principal,
     log::{LogEvent, Reader},
+    revocation::TokenWatch,
     session::{After, Attach, TaskView},
 };
 
@@ -60,6 +61,7 @@ struct Flow<F> {
     expires: Instant,
     next_beat: Instant,
     ended: bool,
+    token: Option<TokenWatch>,
     _slot: Slot,
 }
 
@@ -84,6 +86,7 @@ pub async fn task(listener: Listener<'_>, view: TaskView) -> Result<Response, Pr
         Some(Some(cursor)) => (cursor.seq.max(before_task), false),
     };
     let slot = edge.slots.enter(who, &from)?;
+    let token = edge.hub.watch_token(who).await?;
     let attach = Attach { after: After::Seq(after), socket: false };
     let attached = edge.hub.attach(who, view.session, attach).await?;
     let mut opening = Vec::new();
@@ -91,7 +94,7 @@ pub async fn task(listener: Listener<'_>, view: TaskView) -> Result<Response, Pr
     if reset {
         frame(&mut opening, "reset", None, &serde_json::json!({ "reason": "unknown_position" }));
     }
-    Ok(respond(Flow::new(edge, who, attached.reader, TaskFrames::new(view.info.task_id), opening, slot)))
+    Ok(respond(Flow::new(edge, who, attached.reader, TaskFrames::new(view.info.task_id), opening, (token, slot))))
 }
 
 /// The stream of a session: every event as it stands in the log, after a snapshot where the position is not given or not known.
@@ -108,6 +111,7 @@ pub async fn session(listener: Listener<'_>, session: SessionId) -> Result<Respo
         }
     }
     let slot = edge.slots.enter(who, &from)?;
+    let token = edge.hub.watch_token(who).await?;
     let after = last_event_id.map_or(After::Snapshot, After::Cursor);
     let attached = edge.hub.attach(who, session, Attach { after, socket: false }).await?;
     let mut opening = Vec::new();
@@ -127,7 +131,7 @@ pub async fn session(listener: Listener<'_>, session: SessionId) -> Result<Respo
             frame(&mut opening, "snapshot", Some((&id.epoch, id.seq)), &message);
         }
     }
-    Ok(respond(Flow::new(edge, who, reader, SessionFrames, opening, slot)))
+    Ok(respond(Flow::new(edge, who, reader, SessionFrames, opening, (token, slot))))
 }
 
 /// `EventSource` stops coming back when it is told that there is no content.
@@ -151,7 +155,7 @@ fn respond<F: Frames>(flow: Flow<F>) -> Response {
 }
 
 impl<F: Frames> Flow<F> {
-    fn new(edge: &Arc<Edge>, who: &Principal, reader: Reader, frames: F, opening: Vec<u8>, slot: Slot) -> Self {
+    fn new(edge: &Arc<Edge>, who: &Principal, reader: Reader, frames: F, opening: Vec<u8>, held: (Option<TokenWatch>, Slot)) -> Self {
         let now = Instant::now();
         let life = who.expires_at().map_or(FAR, |at| at.since(Timestamp::now()).min(FAR));
         Self {
@@ -163,11 +167,12 @@ impl<F: Frames> Flow<F> {
             expires: now + life,
             next_beat: now + edge.settings.sse_keep_alive,
             ended: false,
-            _slot: slot,
+            token: held.0,
+            _slot: held.1,
         }
     }
 
-    /// The next bytes; `None` when the stream is over: its subject is, the token has expired, or the hub drains. In the latter cases,
+    /// The next bytes; `None` when the stream is over: its subject is, the token has expired or was revoked, or the hub drains. In the latter cases,
     /// and when the log cannot be read, the client comes back with its position.
     async fn next(&mut self) -> Option<Bytes> {
         if !self.opening.is_empty() {
@@ -179,6 +184,7 @@ impl<F: Frames> Flow<F> {
                 biased;
                 () = self.edge.stop.cancelled() => return None,
                 () = sleep_until(self.expires) => return None,
+                () = revoked(&mut self.token) => return None,
                 read = self.reader.next(BATCH, &mut self.batch) => match read {
                     Ok(()) => self.ended = self.write_batch(&mut out),
                     Err(error) => {
@@ -202,6 +208,14 @@ impl<F: Frames> Flow<F> {
         let ended = batch.drain(..).any(|event| self.frames.write(&event, &epoch, out));
         self.batch = batch;
         ended
+    }
+}
+
+/// Waits until the token is revoked; for ever if it cannot be.
+async fn revoked(token: &mut Option<TokenWatch>) {
+    match token {
+        Some(token) => token.await,
+        None => std::future::pending().await,
     }
 }
 

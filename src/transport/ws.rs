@@ -18,7 +18,7 @@ use tokio_tungstenite::{
 };
 
 use super::{
-    auth::refused,
+    auth::let_in,
     client_address::ClientAddress,
     connection::{Metered, Parts, refuse, serve, websocket_config},
     credentials::{AuthorizationHeader, PresentedCredentials},
@@ -27,7 +27,7 @@ use super::{
     problem::Problem,
     slots::Slot,
 };
-use crate::runtime::Principal;
+use crate::runtime::{Principal, Refusal, revocation::TokenWatch};
 
 /// A request to become a socket. Its Host is ours, and its head holds no credentials any more.
 #[derive(Debug)]
@@ -91,14 +91,15 @@ pub async fn upgrade(edge: Arc<Edge>, mut request: WsRequest) -> Response {
     };
     let tracker = edge.sockets.clone();
     // The head of the request is not kept for as long as the socket lives.
-    let WsRequest { permit, query, .. } = request;
-    tracker.spawn(converse(edge, upgrade, entry, query, permit));
+    let WsRequest { permit, query, from, .. } = request;
+    tracker.spawn(converse(edge, upgrade, entry, query, from, permit));
     response
 }
 
 /// Who may come in, and the place that is kept for as long as the socket lives.
 struct Entry {
     who: Principal,
+    token: Option<TokenWatch>,
     _slot: Slot,
 }
 
@@ -109,38 +110,49 @@ async fn admit(edge: &Edge, request: &WsRequest) -> Result<Entry, CloseCode> {
     if edge.stop.is_cancelled() {
         return Err(CloseCode::Restart);
     }
-    let Some(who) = identify(edge, request) else {
-        // Counted, so that guessing gets slower; what it is told stays the same.
-        drop(refused(edge, &request.from));
-        return Err(CloseCode::AuthenticationFailed);
-    };
+    // Nothing that could be right was tried, so it is no failure that counts.
+    let found = identify(edge, request).ok_or(CloseCode::AuthenticationFailed)?;
+    let who = let_in(found, &edge.hub, &edge.failed_auth, &request.from).await.map_err(|refusal| close_code(&refusal))?;
     let slot = edge.slots.enter(&who, &request.from).map_err(|_| CloseCode::ConnectionLimit)?;
-    edge.hub.welcome(&who).await.map_err(|_| CloseCode::Overloaded)?;
-    Ok(Entry { who, _slot: slot })
+    edge.hub.welcome(&who).await.map_err(|refusal| close_code(&refusal))?;
+    let token = edge.hub.watch_token(&who).await.map_err(|refusal| close_code(&refusal))?;
+    Ok(Entry { who, token, _slot: slot })
 }
 
-/// The first kind of credentials that is there decides.
-fn identify(edge: &Edge, request: &WsRequest) -> Option<Principal> {
+/// By the table of codes: a client that may come back is not told to stop.
+fn close_code(refusal: &Refusal) -> CloseCode {
+    refusal.code.close_code().unwrap_or(CloseCode::Overloaded)
+}
+
+/// Whose credentials they are, if anybody's; `None` if there are none. The first kind that is there decides.
+fn identify(edge: &Edge, request: &WsRequest) -> Option<Option<Principal>> {
     let PresentedCredentials { header, query_token, ticket, subprotocol } = &request.credentials;
     let verify = |token: &SecretString| edge.identify.verify(token.expose_secret());
     match (header, ticket, subprotocol, query_token) {
-        (AuthorizationHeader::Bearer(token), ..) => verify(token),
+        (AuthorizationHeader::Bearer(token), ..) => Some(verify(token)),
         (AuthorizationHeader::Malformed, ..) => None,
-        (_, Some(ticket), ..) => edge.identify.redeem_ticket(ticket.expose_secret(), request.origin.as_deref()),
-        (_, _, Some(token), _) => verify(token),
-        (_, _, _, Some(token)) if edge.settings.query_token => verify(token),
+        (_, Some(ticket), ..) => Some(edge.identify.redeem_ticket(ticket.expose_secret(), request.origin.as_deref())),
+        (_, _, Some(token), _) => Some(verify(token)),
+        (_, _, _, Some(token)) if edge.settings.query_token => Some(verify(token)),
         _ => None,
     }
 }
 
-async fn converse(edge: Arc<Edge>, upgrade: OnUpgrade, entry: Result<Entry, CloseCode>, query: WsQuery, permit: Option<ConnectionPermit>) {
+async fn converse(
+    edge: Arc<Edge>,
+    upgrade: OnUpgrade,
+    entry: Result<Entry, CloseCode>,
+    query: WsQuery,
+    from: ClientAddress,
+    permit: Option<ConnectionPermit>,
+) {
     // The peer may be gone before the 101 is written.
     let Ok(upgraded) = upgrade.await else { return };
     let stream = Metered::new(TokioIo::new(upgraded));
     let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(websocket_config(&edge.socket))).await;
     match entry {
         Err(code) => refuse(socket, code).await,
-        Ok(Entry { who, _slot }) => {
+        Ok(Entry { who, token, _slot }) => {
             let attach = match query.session_id.as_deref().map(str::parse) {
                 Some(Ok(session)) => Some((session, query.after)),
                 Some(Err(_)) => return refuse(socket, CloseCode::ProtocolViolation).await,
@@ -150,7 +162,10 @@ async fn converse(edge: Arc<Edge>, upgrade: OnUpgrade, entry: Result<Entry, Clos
             let parts = Parts {
                 hub: edge.hub.clone(),
                 identify: Arc::clone(&edge.identify),
+                failed_auth: Arc::clone(&edge.failed_auth),
+                from,
                 who,
+                token,
                 connection_id,
                 settings: Arc::clone(&edge.socket),
                 drain: edge.drain.clone(),

@@ -3,6 +3,7 @@
 mod access;
 mod errors;
 mod front;
+mod guessing;
 mod origins;
 mod seed;
 mod socket;

@@ -3,5 +3,6 @@
 mod disk;
 mod drain;
 mod input;
+mod json;
 mod peers;
 mod vendor;

@@ -3,5 +3,6 @@
 mod admission;
 mod ownership;
 mod people;
+mod revocation;
 mod talk;
 mod tasks;

@@ -123,6 +123,7 @@ fn decode_change(rest: &mut &[u8]) -> Option<((Space, String), Option<Entry>)> {
         [3] => Space::Erased,
         [4] => Space::Checkpoint,
         [5] => Space::Foreign,
+        [6] => Space::Revoked,
         _ => return None,
     };
     let length = take_length(rest)?;

@@ -1,6 +1,6 @@
 //! Commands of a socket: to the runtime, in the order they came, and their answers back, in the order they come.
 
-use std::{collections::HashSet, future::Future, time::Duration};
+use std::{collections::HashSet, future::Future, sync::Arc, time::Duration};
 
 use agent_hub_protocol::{
     ClientMessage, Command, CommandId, ErrorCode, SessionId, TaskId,
@@ -14,11 +14,15 @@ use super::{
     frames::{error_frame, text},
     socket_attach,
 };
-use crate::runtime::{
-    Hub, Principal, Refusal,
-    admission::{NewSession, NewSteer, NewTask, check_reason, check_response},
-    rate::RateCategory,
-    session::{After, Attached, Change, Done},
+use crate::{
+    runtime::{
+        Hub, Principal, Refusal,
+        admission::{NewSession, NewSteer, NewTask, check_reason, check_response},
+        rate::RateCategory,
+        revocation::TokenWatch,
+        session::{After, Attached, Change, Done},
+    },
+    transport::auth::let_in,
 };
 
 /// The tools of a session made over a socket that names none (the seed's default).
@@ -47,7 +51,7 @@ enum Outcome {
         result: Result<Box<Attached>, Refusal>,
         quiet: bool,
     },
-    Refreshed(Result<Principal, Refusal>),
+    Refreshed(Result<(Principal, Option<TokenWatch>), Refusal>),
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
@@ -180,18 +184,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn refresh(&mut self, refresh: RefreshToken, asked: &mut Asked) {
-        let verified = match self.identify.verify(&refresh.token) {
-            None => Err(Refusal::new(ErrorCode::Unauthorized, "Invalid or expired token")),
-            Some(new) if new.user() != self.who.user() => Err(Refusal::new(ErrorCode::Forbidden, "The token is for another user")),
-            Some(new) => Ok(new),
-        };
-        let (hub, asked) = (self.hub.clone(), asked.take());
+        let (found, user, from) = (self.identify.verify(&refresh.token), self.who.clone(), self.from);
+        let (hub, failed, asked) = (self.hub.clone(), Arc::clone(&self.failed_auth), asked.take());
         self.wait(async move {
-            let result = match verified {
-                Ok(new) => hub.welcome(&new).await.map(|()| new),
-                Err(refusal) => Err(refusal),
+            let refreshed = async {
+                let new = let_in(found, &hub, &failed, &from).await?;
+                if new.user() != user.user() {
+                    return Err(Refusal::new(ErrorCode::Forbidden, "The token is for another user"));
+                }
+                hub.welcome(&new).await?;
+                let token = hub.watch_token(&new).await?;
+                Ok((new, token))
             };
-            Completed { asked, outcome: Outcome::Refreshed(result) }
+            Completed { asked, outcome: Outcome::Refreshed(refreshed.await) }
         });
     }
 
@@ -238,8 +243,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         match outcome {
             Outcome::Done(Ok(done)) => self.acknowledge(asked, &done),
             Outcome::Done(Err(refusal)) => self.refuse(asked, &refusal),
-            Outcome::Refreshed(Ok(who)) => {
+            Outcome::Refreshed(Ok((who, token))) => {
                 self.who = who;
+                // Polled before anything waits again, so that it wakes this task.
+                self.token = token;
                 self.warned = false;
                 // Looked at at once, so that the old token's end is no longer waited for.
                 self.timer.as_mut().reset(tokio::time::Instant::now());

@@ -1,4 +1,4 @@
-//! A stream that knows how many bytes its peer has accepted.
+//! A stream that knows how many bytes its peer has sent and has accepted.
 
 use std::{
     io,
@@ -8,17 +8,23 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Counts what the kernel took of what was written.
+/// Counts what was read, and what the kernel took of what was written.
 #[derive(Debug)]
 pub struct Metered<S> {
     inner: S,
+    read: u64,
     written: u64,
 }
 
 impl<S> Metered<S> {
-    /// Nothing written yet.
+    /// Nothing read or written yet.
     pub fn new(inner: S) -> Self {
-        Self { inner, written: 0 }
+        Self { inner, read: 0, written: 0 }
+    }
+
+    /// Bytes the peer has sent.
+    pub fn read(&self) -> u64 {
+        self.read
     }
 
     /// Bytes the kernel has taken.
@@ -29,7 +35,10 @@ impl<S> Metered<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
+        self.read += (buf.filled().len() - before) as u64;
+        polled
     }
 }
 

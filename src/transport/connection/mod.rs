@@ -46,9 +46,10 @@ use crate::{
     runtime::{
         Hub, Principal, Refusal,
         log::{LogEvent, ReadError, Reader, TailEnd},
+        revocation::TokenWatch,
         session::{After, Attach},
     },
-    transport::edge::Identify,
+    transport::{client_address::ClientAddress, edge::Identify, failed_auth::FailedAuth},
 };
 
 /// Commands of one connection that wait for their answer. More stay in the socket, which is how their sender learns to wait.
@@ -111,8 +112,14 @@ pub struct Parts {
     pub hub: Hub,
     /// Checks refreshed tokens.
     pub identify: Arc<dyn Identify>,
+    /// Counts those that do not hold.
+    pub failed_auth: Arc<FailedAuth>,
+    /// For this address.
+    pub from: ClientAddress,
     /// Who is connected.
     pub who: Principal,
+    /// Tells when the token behind that is revoked.
+    pub token: Option<TokenWatch>,
     /// Names the connection in logs and in `welcome`.
     pub connection_id: u64,
     /// The numbers.
@@ -151,7 +158,10 @@ struct Connection<S> {
     socket: WebSocketStream<Metered<S>>,
     hub: Hub,
     identify: Arc<dyn Identify>,
+    failed_auth: Arc<FailedAuth>,
+    from: ClientAddress,
     who: Principal,
+    token: Option<TokenWatch>,
     settings: Arc<SocketSettings>,
     current: Option<SessionId>,
     following: Vec<Following>,
@@ -171,6 +181,8 @@ struct Connection<S> {
     opened: Instant,
     next_ping: Instant,
     silent_pings: u32,
+    /// Bytes the peer had sent when it last had sent a whole message.
+    whole: u64,
     /// Bytes the peer had accepted when it last accepted any, and when.
     progress: (u64, Instant),
     warned: bool,
@@ -202,7 +214,7 @@ enum Close {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn new(socket: WebSocketStream<Metered<S>>, parts: Parts) -> Self {
-        let Parts { hub, identify, who, connection_id, settings, drain, attach } = parts;
+        let Parts { hub, identify, failed_auth, from, who, token, connection_id, settings, drain, attach } = parts;
         let now = Instant::now();
         let batch = &drain.batches[connection_id as usize % drain.batches.len()];
         // Spread by the connection's number: the same for one socket however often it is asked, different for its neighbours.
@@ -220,6 +232,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             opened: now,
             next_ping: now + settings.heartbeat,
             silent_pings: 0,
+            whole: 0,
             progress: (0, now),
             warned: false,
             current: None,
@@ -235,7 +248,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             socket,
             hub,
             identify,
+            failed_auth,
+            from,
             who,
+            token,
             settings,
         };
         connection.say(&connection.welcome(connection_id));
@@ -313,12 +329,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return Ok(false);
         }
         let message = match Pin::new(&mut self.socket).poll_next(cx) {
+            Poll::Pending if self.unfinished_bytes() > self.settings.message_bytes.saturating_mul(2) as u64 => {
+                return Err(Close::With(CloseCode::TooBig));
+            }
             Poll::Pending => return Ok(false),
             Poll::Ready(None) => return Err(Close::Peer),
             Poll::Ready(Some(Err(error))) => return Err(close_for(&error)),
             Poll::Ready(Some(Ok(message))) => message,
         };
         self.silent_pings = 0;
+        self.whole = self.socket.get_ref().read();
         match message {
             Message::Text(text) => self.receive(text.as_str())?,
             Message::Binary(_) => {
@@ -331,6 +351,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Message::Close(_) => return Err(Close::Peer),
         }
         Ok(true)
+    }
+
+    /// What was read of a message that is not whole yet, its framing included. tungstenite bounds the text of a message but not the
+    /// number of its fragments, and fragments of a byte or of none would go on for ever; so their framing may at most double the message.
+    fn unfinished_bytes(&self) -> u64 {
+        self.socket.get_ref().read() - self.whole
     }
 
     fn receive(&mut self, frame: &str) -> Result<(), Close> {
@@ -475,6 +501,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.going = Box::pin(batch.cancelled_owned());
             let reconnect_after_ms = u64::try_from(self.reconnect_after.as_millis()).unwrap_or(u64::MAX);
             self.say(&ConnectionMessage::GoingAway(GoingAway { reconnect_after_ms }));
+        }
+        if self.token.as_mut().is_some_and(|token| Pin::new(token).poll(cx).is_ready()) {
+            return Some(Close::With(CloseCode::AuthenticationFailed));
         }
         while self.timer.as_mut().poll(cx).is_ready() {
             if let Some(close) = self.on_time() {

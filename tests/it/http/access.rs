@@ -46,24 +46,28 @@ async fn every_route_is_closed_unless_listed() {
 
 #[tokio::test]
 async fn tokens_are_refused_alike_and_only_so_often() {
-    let hub = Server::start(&[("AGENT_HUB_RATES__FAILED_AUTH_PER_MINUTE", "20")]).await;
+    let hub = Server::start(&[]).await;
     let path = "/api/v1/agents/capabilities";
     for header in ["Basic dTpw", "Bearer", "bearer ", "x"] {
         let (status, body) = read(hub.request(Method::GET, path).header("authorization", header).send().await.unwrap()).await;
         assert_eq!((status, &body["error"]), (401, &json!("Missing or invalid authorization header")), "{header}");
     }
+    // None of these was a guess. Of 25 guesses, 20 are told that they are wrong.
     let mut statuses = Vec::new();
     for _ in 0..25 {
         let response = hub.request(Method::GET, path).bearer_auth("forged").send().await.unwrap();
+        let wait = response.headers().get("retry-after").map(|value| value.to_str().unwrap().parse::<u64>().unwrap());
         let (status, body) = read(response).await;
-        if status == 401 {
-            assert_eq!(body["error"], "Invalid or expired token");
+        let (code, text) = if status == 401 {
+            ("unauthorized", "Invalid or expired token")
         } else {
-            assert_eq!((status, &body["code"]), (429, &json!("rate_limited")));
-        }
+            ("rate_limited", "Too many failed attempts to authenticate. Try again in a minute.")
+        };
+        assert_eq!((&body["code"], &body["error"]), (&json!(code), &json!(text)));
+        assert_eq!(wait.is_some_and(|wait| (1..=60).contains(&wait)), status == 429, "{wait:?}");
         statuses.push(status);
     }
-    assert!(statuses.iter().filter(|status| **status == 401).count() <= 21, "{statuses:?}");
+    assert_eq!(statuses, [[401; 20].as_slice(), &[429; 5]].concat());
     assert_eq!(hub.get("u", path).await.0, 200, "a good token is good");
 }
 
@@ -118,6 +122,17 @@ async fn tickets_are_given_to_those_with_a_token() {
     let (status, body) = hub.post("u", "/auth/ticket", Value::Null).await;
     assert_eq!((status, &body["expiresIn"]), (200, &json!(30)));
     assert!(hub.app.tickets.redeem(body["ticket"].as_str().unwrap(), None).is_some());
+}
+
+#[tokio::test]
+async fn the_tokens_the_hub_makes_can_be_revoked() {
+    let hub = Server::start(&[]).await;
+    let (_, made) = read(hub.request(Method::POST, "/auth/token").send().await.unwrap()).await;
+    let token = made["token"].as_str().unwrap();
+    let ask = async |method: Method, path: &str| hub.request(method, path).bearer_auth(token).send().await.unwrap().status().as_u16();
+    assert_eq!(ask(Method::GET, "/api/v1/agents/sessions").await, 200);
+    assert_eq!(ask(Method::POST, "/auth/revoke").await, 204);
+    assert_eq!(ask(Method::GET, "/api/v1/agents/sessions").await, 401);
 }
 
 /// The program itself, saying everything it can: in this process other tests decide what is logged.

@@ -121,6 +121,45 @@ async fn a_message_that_is_too_big_closes_with_1009() {
     assert_eq!(back.end_of(&task).await["type"], "task_completed");
 }
 
+/// Fragments are not counted; what they weigh together with their framing is.
+#[tokio::test]
+async fn a_message_in_too_many_fragments_closes_with_1009() {
+    let hub = Hub::start(&[]).await;
+    let (mut ada, session) = hub.session("ada").await;
+    let task = ada.submit("/pace 2 /tokens 300").await;
+    // Nobody needs 1000 fragments, and nobody is hurt by them.
+    let ping = format!(r#"{{"type":"ping","id":"parts","x":"{}"}}"#, "x".repeat(1000));
+    let (last, parts) = ping.as_bytes().split_last().expect("not empty");
+    let mut wire = Vec::new();
+    for (at, byte) in parts.iter().enumerate() {
+        wire.extend(short_frame(if at == 0 { 0x01 } else { 0x00 }, &[*byte]));
+    }
+    wire.extend(short_frame(0x80, &[*last]));
+    ada.wire().write_all(&wire).await.expect("sent");
+    assert_eq!(ada.answer("parts").await["type"], "pong");
+
+    for (what, payload) in [("of one byte", b"x".as_slice()), ("of none", b"")] {
+        let mut endless = hub.connect("ada").await;
+        endless.wire().write_all(&short_frame(0x01, payload)).await.expect("sent");
+        let many = short_frame(0x00, payload).repeat(10_000);
+        let mut sent = 0;
+        // A hundred times 10,000: far more than is read of it.
+        while sent < 100 && endless.wire().write_all(&many).await.is_ok() {
+            sent += 1;
+        }
+        let code = endless.closed().await;
+        assert!([1009, 0].contains(&code), "fragments {what}: {code}");
+    }
+    assert_eq!(ada.end_of(&task).await["type"], "task_completed");
+    assert_eq!(ada.position(&session), ada.events(&session).len() as u64);
+}
+
+/// A masked frame of a client of at most 125 bytes.
+fn short_frame(head: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(payload.len()).expect("short");
+    [&[head, 0x80 | length, 0, 0, 0, 0], payload].concat()
+}
+
 /// A masked frame of a client, its last bit not set.
 fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![opcode, 0x80 | 126];
