@@ -147,7 +147,7 @@ impl Failure {
                 ServeError::PortTaken(_) | ServeError::NoFreePort { .. } => 3,
                 ServeError::Secret(_) | ServeError::Directory { .. } | ServeError::Provider { .. } => 2,
                 ServeError::Store(_) | ServeError::Recover(_) => 4,
-                ServeError::Listen { .. } => 1,
+                ServeError::Listen { .. } | ServeError::Listener(_) => 1,
             },
             Failure::Open(_) | Failure::Running(_) | Failure::NoStore(_) | Failure::Store(_) => 4,
             Failure::NoSession(_) | Failure::Telemetry(_) | Failure::Runtime(_) | Failure::Output(_) => 1,

@@ -3,20 +3,23 @@
 use std::time::{Duration, Instant};
 
 use agent_hub::{
-    api::Surface,
+    api::{self, Surface},
+    server,
     transport::{
         auth::{Access, AccessTable},
-        front::FrontSettings,
+        front::{self, FrontSettings},
     },
 };
 use axum::{Router, routing::get};
 use reqwest::Method;
 use serde_json::json;
+use socket2::SockRef;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::timeout,
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::support::{Frames, SOON, Server, Setup, read};
 
@@ -189,4 +192,23 @@ async fn a_drain_lets_requests_end_and_streams_go() {
 
 fn surface(router: Router, path: &'static str) -> Surface {
     Surface { router, access: AccessTable::default().with(path, Access::Public), document: Default::default() }
+}
+
+#[tokio::test]
+async fn a_listener_that_fails_is_an_end_and_an_error() {
+    let hub = Server::start(&[]).await;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, other) = (listener.local_addr().unwrap(), listener.try_clone().unwrap());
+    let stop = CancellationToken::new();
+    let front = front::serve(listener, api::service(&hub.edge, []), server::front_settings(&hub.app), stop.clone());
+    let front = tokio::spawn(front);
+    let mut idle = TcpStream::connect(address).await.unwrap();
+    idle.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let mut begin = [0; 12];
+    idle.read_exact(&mut begin).await.unwrap();
+    assert_eq!(&begin, b"HTTP/1.1 200");
+    // What an accept meets from now on is no matter of one connection.
+    SockRef::from(&other).shutdown(std::net::Shutdown::Both).unwrap();
+    let ended = timeout(SOON, front).await.expect("it does not go on as if nothing were").unwrap();
+    assert!(ended.is_err() && stop.is_cancelled(), "{ended:?}");
 }
