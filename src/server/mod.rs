@@ -28,7 +28,7 @@ mod signals;
 
 pub use front::{edge_parts, front_settings};
 pub use listen::Listener;
-pub use parts::open_store;
+pub use parts::{open_store, open_view};
 
 /// How often expired tickets are forgotten.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);

@@ -1,7 +1,9 @@
 //! What goes wrong: each has a documented answer, the session stays usable, and no event is lost.
 
+mod audit;
 mod disk;
 mod drain;
 mod input;
 mod peers;
+mod read_only;
 mod vendor;
