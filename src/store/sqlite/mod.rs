@@ -41,7 +41,7 @@ use futures::{FutureExt, future::BoxFuture};
 
 use self::{
     checkpoint::Checkpointer,
-    index::Index,
+    index::{Index, check_extents},
     reader::{ReadJob, Reader},
     sidecar::{Mark, MarkFile, beside, check_writable},
     writer::Writer,
@@ -184,7 +184,8 @@ impl SqliteStore {
         let mark = Mark { identity: now.identity, generation: now.generation, next_row: now.next_row };
         let mark = MarkFile::create(&path, mark).map_err(|error| host::open_error(&beside(&path, "-mark"), &error))?;
         let watermark = schema::get_meta(&db, "watermark").map_err(sqlite)?.unwrap_or(0);
-        let index = Index::load(&db, watermark).map_err(|error| host::open_failure(&path, error))?;
+        let index = check_extents(&db).and_then(|()| Index::load(&db, watermark));
+        let index = index.map_err(|error| host::open_failure(&path, error))?;
         schema::set_synchronous(&db, config.synchronous).map_err(sqlite)?;
         let shared = Arc::new(Shared {
             generation: now.generation,

@@ -105,6 +105,17 @@ impl Reader {
             walk.extents()?;
         }
         walk.rows(&recent)?;
+        if walk.filling.events.is_empty() {
+            // There is nothing behind the head. Anywhere else something is.
+            let head = head_in_extents(&snapshot, num)?;
+            if head >= wanted {
+                // Rows may have gone from the index into `extents` before the snapshot was taken.
+                walk.extents()?;
+                if walk.filling.events.is_empty() {
+                    return Err(StoreError::Damaged(format!("events {wanted} to {head} are missing")));
+                }
+            }
+        }
         Ok(walk.filling.events)
     }
 
