@@ -22,6 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::guard::Guard;
 
 mod patience;
+mod unread;
 
 use patience::{Counted, Patience, Watch, Watched};
 
