@@ -155,8 +155,10 @@ struct Connection<S> {
     settings: Arc<SocketSettings>,
     current: Option<SessionId>,
     following: Vec<Following>,
-    /// Attaches that are not answered yet, by number, so that a detach or a later one that was answered first outdoes them.
-    attaching: Vec<(SessionId, u64)>,
+    /// Attaches that are not answered yet; a detach takes them out.
+    attaching: Vec<Attaching>,
+    /// Attaches that were through before an earlier one of their session.
+    early: Vec<Completed>,
     attaches: u64,
     commands: FuturesUnordered<BoxFuture<'static, Completed>>,
     /// Frames about the connection. Bounded by the commands in flight and a few of the connection's own.
@@ -177,6 +179,14 @@ struct Connection<S> {
     announced: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     leave: Pin<Box<WaitForCancellationFutureOwned>>,
     reconnect_after: Duration,
+}
+
+/// An attach under way.
+struct Attaching {
+    session: SessionId,
+    number: u64,
+    /// The peer asked for it and is owed an answer.
+    asked: bool,
 }
 
 /// An attached session.
@@ -223,6 +233,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             current: None,
             following: Vec::new(),
             attaching: Vec::new(),
+            early: Vec::new(),
             attaches: 0,
             commands: FuturesUnordered::new(),
             control: VecDeque::new(),
@@ -296,7 +307,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Reads at most one message, if there is room for what it may cause. Returns whether it did.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, Close> {
-        if self.commands.len() >= COMMANDS_IN_FLIGHT || self.control.len() + self.held.len() >= COMMANDS_IN_FLIGHT {
+        if self.commands.len() + self.early.len() >= COMMANDS_IN_FLIGHT || self.control.len() + self.held.len() >= COMMANDS_IN_FLIGHT {
             return Ok(false);
         }
         let message = match Pin::new(&mut self.socket).poll_next(cx) {
