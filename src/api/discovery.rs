@@ -1,6 +1,6 @@
 //! What this hub can do, and whether it can do it now.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
     Json,
@@ -84,6 +84,8 @@ pub(super) struct Readiness {
     status: &'static str,
     /// Why it is not; empty when it is.
     reasons: Vec<String>,
+    /// Vendors of models that are left alone for a moment because they kept failing. Agents with another vendor still answer.
+    unavailable: Vec<String>,
 }
 
 /// List capabilities
@@ -143,18 +145,15 @@ pub(super) async fn ready(State(edge): State<Arc<Edge>>) -> (StatusCode, Json<Re
         tracing::warn!(%error, "not ready: the store cannot be written");
         reasons.push(format!("the {} store cannot be written", edge.hub.store().kind()));
     }
-    let agents = edge.hub.agents();
+    let providers: BTreeMap<&str, bool> =
+        edge.hub.agents().iter().map(|agent| (agent.provider.name(), agent.provider.available())).collect();
+    let unavailable: Vec<String> = providers.iter().filter(|(_, available)| !**available).map(|(name, _)| (*name).to_owned()).collect();
     // One vendor of several may be down: some agents still answer.
-    if !agents.iter().any(|agent| agent.provider.available()) {
-        let mut names: Vec<&str> = agents.iter().map(|agent| agent.provider.name()).collect();
-        names.dedup();
-        reasons.push(format!("no model can be reached ({})", names.join(", ")));
+    if unavailable.len() == providers.len() {
+        reasons.push(format!("no model can be reached ({})", unavailable.join(", ")));
     }
-    if reasons.is_empty() {
-        (StatusCode::OK, Json(Readiness { status: "ready", reasons }))
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, Json(Readiness { status: "not_ready", reasons }))
-    }
+    let (code, status) = if reasons.is_empty() { (StatusCode::OK, "ready") } else { (StatusCode::SERVICE_UNAVAILABLE, "not_ready") };
+    (code, Json(Readiness { status, reasons, unavailable }))
 }
 
 /// Read the hub's measurements

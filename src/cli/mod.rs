@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     auth::Authenticator,
-    config::{Config, Inputs, LogFormat, Mistakes, parse_duration},
+    config::{Config, Inputs, Mistakes, parse_duration},
     runtime::Plan,
     server::{self, ServeError},
     store::{OpenError, StoreError},
@@ -28,7 +28,7 @@ Exit status:
   1  something failed
   2  the command line or the configuration is wrong; all mistakes are listed
   3  the port is taken
-  4  the store is in use by another process or cannot be opened";
+  4  the store is in use by another process, cannot be opened or written, or is damaged";
 
 /// A WebSocket-first realtime hub for AI agents.
 #[derive(Debug, Parser)]
@@ -89,9 +89,13 @@ enum Command {
         #[arg(long, default_value = "24h", value_parser = duration)]
         ttl: Duration,
     },
-    /// Look into the store
+    /// Look into the store, also while a hub runs on it
     #[command(subcommand)]
     Sessions(sessions::Command),
+    /// Read the whole store, and say what in it is not as it was written; changes nothing
+    ///
+    /// Also while a hub runs on it. On a large store it takes a while and keeps the hub from tidying its write-ahead log meanwhile.
+    Check,
 }
 
 /// Why a command did not do what was asked.
@@ -103,8 +107,12 @@ enum Failure {
     Serve(#[from] ServeError),
     #[error("the store cannot be opened")]
     Open(#[from] OpenError),
-    #[error("the store of a running hub cannot be read from outside. Ask the hub instead:\n  {0}")]
-    Running(String),
+    #[error("a store in memory cannot be read from outside. Ask the hub instead:\n  {0}")]
+    InMemory(String),
+    #[error("a store in memory keeps nothing to check")]
+    NothingKept,
+    #[error("{path} is damaged, {findings} findings: put a backup back, or go on without what cannot be read")]
+    Damaged { path: String, findings: u64 },
     #[error("there is no store at {0}")]
     NoStore(String),
     #[error("the store cannot be read")]
@@ -147,16 +155,21 @@ impl Failure {
                 ServeError::PortTaken(_) | ServeError::NoFreePort { .. } => 3,
                 ServeError::Secret(_) | ServeError::Directory { .. } | ServeError::Provider { .. } => 2,
                 ServeError::Store(_) | ServeError::Recover(_) => 4,
-                ServeError::Listen { .. } => 1,
+                ServeError::Listen { .. } | ServeError::Listener(_) => 1,
             },
-            Failure::Open(_) | Failure::Running(_) | Failure::NoStore(_) | Failure::Store(_) => 4,
+            Failure::Open(_)
+            | Failure::InMemory(_)
+            | Failure::NothingKept
+            | Failure::NoStore(_)
+            | Failure::Store(_)
+            | Failure::Damaged { .. } => 4,
             Failure::NoSession(_) | Failure::Telemetry(_) | Failure::Runtime(_) | Failure::Output(_) => 1,
         }
     }
 }
 
 fn execute(cli: Cli) -> Result<(), Failure> {
-    let mut config = Config::load(&cli.settings.inputs())?;
+    let config = Config::load(&cli.settings.inputs())?;
     if cli.print_config {
         return Ok(io::stdout().lock().write_all(config.report.effective().as_bytes())?);
     }
@@ -166,11 +179,8 @@ fn execute(cli: Cli) -> Result<(), Failure> {
             let token = Authenticator::open(&config.auth)?.mint(&user, plan, &scopes, ttl)?;
             Ok(writeln!(io::stdout(), "{token}")?)
         }
-        Some(Command::Sessions(command)) => {
-            // The output is the point; the store's own lines would be in its way.
-            config.log.format = LogFormat::Text;
-            block_on(sessions::run(command, config))?
-        }
+        Some(Command::Sessions(command)) => sessions::run(command, &config),
+        Some(Command::Check) => sessions::check(&config),
     }
 }
 

@@ -1,9 +1,6 @@
-//! Looks into a store: who has sessions, and what happened in one.
+//! Looks into a store: who has sessions, what happened in one, and whether all of it is what was written. Also beside a running hub.
 
-use std::{
-    io::{self, Write},
-    path::Path,
-};
+use std::io::{self, Write};
 
 use agent_hub_protocol::{Seq, SessionId, Timestamp};
 use clap::Subcommand;
@@ -13,8 +10,8 @@ use serde_json::{Value, json, value::RawValue};
 use super::Failure;
 use crate::{
     config::{Config, StorageKind},
-    server::open_store,
-    store::{OpenError, Page, SessionFilter, SessionRecord, SharedStore},
+    server::open_view,
+    store::{Page, SessionFilter, SessionRecord, View},
 };
 
 /// Records and events taken at once.
@@ -55,34 +52,47 @@ struct Shown<'a> {
     data: &'a RawValue,
 }
 
-pub(super) async fn run(command: Command, config: Config) -> Result<(), Failure> {
-    let store = open(&command, &config)?;
+pub(super) fn run(command: Command, config: &Config) -> Result<(), Failure> {
+    let Some(mut store) = open(config)? else { return Err(Failure::InMemory(instead(&command, config))) };
     let out = io::stdout();
     let mut out = io::BufWriter::new(out.lock());
     let done = match command {
-        Command::List { user, json } => list(&store, user, json, &mut out).await,
-        Command::Show { id, json } => show(&store, id, json, &mut out).await,
+        Command::List { user, json } => list(&mut *store, user, json, &mut out),
+        Command::Show { id, json } => show(&mut *store, id, json, &mut out),
     };
     let flushed = out.flush();
-    store.close().await?;
     done?;
     Ok(flushed?)
 }
 
-fn open(command: &Command, config: &Config) -> Result<SharedStore, Failure> {
+/// Reads everything, and says what is not as it was written.
+pub(super) fn check(config: &Config) -> Result<(), Failure> {
+    let path = config.storage.path.display().to_string();
+    let Some(mut store) = open(config)? else { return Err(Failure::NothingKept) };
+    let (mut out, mut findings, mut said) = (io::stdout().lock(), 0_u64, Ok(()));
+    let checked = store.check(&mut |what| {
+        findings += 1;
+        if said.is_ok() {
+            said = writeln!(out, "{}", harmless(&what));
+        }
+    })?;
+    said?;
+    writeln!(
+        out,
+        "{} sessions, {} events: {}",
+        checked.sessions,
+        checked.events,
+        if findings == 0 { "all as written" } else { "readable" }
+    )?;
+    if findings == 0 { Ok(()) } else { Err(Failure::Damaged { path, findings }) }
+}
+
+fn open(config: &Config) -> Result<Option<Box<dyn View>>, Failure> {
     let path = &config.storage.path;
-    let kind = config.storage.kind;
-    if kind == StorageKind::Memory {
-        return Err(Failure::Running(instead(command, config)));
-    }
-    // Looking must not make one.
-    if !Path::new(path).exists() {
+    if config.storage.kind != StorageKind::Memory && !path.exists() {
         return Err(Failure::NoStore(path.display().to_string()));
     }
-    match open_store(&config.storage) {
-        Err(OpenError::Locked { .. }) => Err(Failure::Running(instead(command, config))),
-        opened => Ok(opened?),
-    }
+    Ok(open_view(&config.storage)?)
 }
 
 /// The same question for the running hub.
@@ -95,13 +105,13 @@ fn instead(command: &Command, config: &Config) -> String {
     format!("curl -H \"Authorization: Bearer $(agent-hub token --user <owner>)\" http://{}:{port}/api/v1/agents/{path}", config.server.host)
 }
 
-async fn list(store: &SharedStore, owner: Option<String>, json: bool, out: &mut impl Write) -> Result<(), Failure> {
+fn list(store: &mut dyn View, owner: Option<String>, json: bool, out: &mut impl Write) -> Result<(), Failure> {
     if !json {
         writeln!(out, "{:36}  {:24}  {:5}  {:9}  {:16}  OWNER", "SESSION", "CHANGED", "TASKS", "STATE", "AGENT")?;
     }
     let mut before = None;
     loop {
-        let page = store.list_sessions(SessionFilter { owner: owner.clone(), before, limit: PAGE.events }).await?;
+        let page = store.list_sessions(&SessionFilter { owner: owner.clone(), before, limit: PAGE.events })?;
         let Some(last) = page.last() else { return Ok(()) };
         before = Some((last.created_at, last.id));
         for record in &page {
@@ -140,11 +150,11 @@ fn object(record: &SessionRecord) -> Value {
     })
 }
 
-async fn show(store: &SharedStore, id: SessionId, json: bool, out: &mut impl Write) -> Result<(), Failure> {
-    let session = store.open_session(id).await?.ok_or_else(|| Failure::NoSession(id.to_string()))?;
+fn show(store: &mut dyn View, id: SessionId, json: bool, out: &mut impl Write) -> Result<(), Failure> {
+    let session = store.open_session(id)?.ok_or_else(|| Failure::NoSession(id.to_string()))?;
     let mut after: Seq = 0;
     while after < session.head {
-        let events = store.read(id, after, PAGE).await?;
+        let events = store.read(id, after, PAGE)?;
         let Some(last) = events.last() else { break };
         after = last.seq;
         for event in &events {

@@ -1,6 +1,6 @@
 //! Puts the transports on: the listening socket, everything in [`App`], and the signal to stop.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use agent_hub_protocol::Timestamp;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -36,7 +36,10 @@ const DEVELOPMENT_ORIGIN: &str = "http://localhost:3000";
 
 /// Serves connections until `stop`, then drains: tells sockets to come back, lets tasks end that are about to, closes sockets in
 /// batches. At most `config.server.drain`.
-pub(super) async fn serve(app: Arc<App>, listener: Listener, stop: CancellationToken) {
+///
+/// # Errors
+/// When the listener fails; the drain is the same.
+pub(super) async fn serve(app: Arc<App>, listener: Listener, stop: CancellationToken) -> io::Result<()> {
     let edge = Edge::new(edge_parts(&app, stop.clone()));
     let guard = api::service(&edge, []);
     let settings = front_settings(&app);
@@ -44,21 +47,31 @@ pub(super) async fn serve(app: Arc<App>, listener: Listener, stop: CancellationT
     let stop_accepting = CancellationToken::new();
     let connections = front::serve(listener.socket, guard, settings, stop_accepting.clone());
     tokio::pin!(connections);
-    tokio::select! {
-        () = stop.cancelled() => {}
-        ended = &mut connections => {
-            if let Err(error) = ended {
-                tracing::error!(%error, "the listener failed");
-            }
-            return;
+    let mut ended = None;
+    let failed = tokio::select! {
+        () = stop.cancelled() => false,
+        () = stop_accepting.cancelled() => true,
+        result = &mut connections => {
+            ended = Some(result);
+            true
         }
+    };
+    if failed {
+        tracing::error!("the listener failed; stopping, so that something can start this hub anew");
     }
     stop_accepting.cancel();
     let deadline = Instant::now() + app.config.server.drain;
-    let drained = async { tokio::join!(&mut connections, drain(&app.hub, &edge, deadline)) };
-    if timeout_at(deadline, drained).await.is_err() {
+    let last_connections = async {
+        match ended {
+            Some(result) => result,
+            None => connections.await,
+        }
+    };
+    let drained = async { tokio::join!(last_connections, drain(&app.hub, &edge, deadline)).0 };
+    timeout_at(deadline, drained).await.unwrap_or_else(|_| {
         tracing::warn!("some connections did not end in time and are cut");
-    }
+        if failed { Err(io::Error::other("it does not listen any more")) } else { Ok(()) }
+    })
 }
 
 async fn drain(hub: &Hub, edge: &Edge, deadline: Instant) {

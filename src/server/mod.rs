@@ -28,7 +28,7 @@ mod signals;
 
 pub use front::{edge_parts, front_settings};
 pub use listen::Listener;
-pub use parts::open_store;
+pub use parts::{open_store, open_view};
 
 /// How often expired tickets are forgotten.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
@@ -56,6 +56,9 @@ pub enum ServeError {
         #[source]
         source: io::Error,
     },
+    /// It listened, and does not any more.
+    #[error("the listener failed")]
+    Listener(#[source] io::Error),
     /// The development secret.
     #[error(transparent)]
     Secret(#[from] SecretFileError),
@@ -87,7 +90,7 @@ pub enum ServeError {
 /// Serves until SIGTERM or SIGINT, then drains. A second signal ends the process at once.
 ///
 /// # Errors
-/// When the hub cannot start; see [`ServeError`].
+/// When the hub cannot start, or its listener fails; see [`ServeError`].
 pub async fn serve(config: Config) -> Result<(), ServeError> {
     let stop = CancellationToken::new();
     let metrics = MetricsHandle::install().unwrap_or_else(|_| MetricsHandle::detached());
@@ -99,12 +102,12 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     signals.spawn(signals::stop_on_signal(stop.clone()));
     banner::say(&app.config, listener.address);
 
-    front::serve(Arc::clone(&app), listener, stop.clone()).await;
+    let served = front::serve(Arc::clone(&app), listener, stop.clone()).await;
     stop.cancel();
     finish(&app).await;
     helpers.close();
     helpers.wait().await;
-    Ok(())
+    served.map_err(ServeError::Listener)
 }
 
 /// Builds everything behind the front. What runs beside it ends with `stop`.

@@ -16,10 +16,10 @@ use crate::{
     },
     runtime::agent::{Agent, Agents},
     store::{
-        OpenError, SharedStore,
-        file::{FileConfig, FileStore},
+        OpenError, SharedStore, View,
+        file::{FileConfig, FileStore, FileView},
         memory::MemoryStore,
-        sqlite::{Commit, SqliteConfig, SqliteStore},
+        sqlite::{Commit, SqliteConfig, SqliteStore, SqliteView},
     },
 };
 
@@ -42,6 +42,18 @@ pub fn open_store(config: &StorageConfig) -> Result<SharedStore, OpenError> {
             let synchronous = config.synchronous;
             Arc::new(SqliteStore::open(SqliteConfig { synchronous, on_commit, ..SqliteConfig::new(&config.path) })?)
         }
+    })
+}
+
+/// The configured store, to be looked at from outside; `None` for one that only its own process can see.
+///
+/// # Errors
+/// When there is none, a newer version wrote it, or it cannot be read.
+pub fn open_view(config: &StorageConfig) -> Result<Option<Box<dyn View>>, OpenError> {
+    Ok(match config.kind {
+        StorageKind::Memory => None,
+        StorageKind::File => Some(Box::new(FileView::open(&config.path)?)),
+        StorageKind::Sqlite => Some(Box::new(SqliteView::open(&config.path)?)),
     })
 }
 

@@ -316,8 +316,8 @@ mod tests {
 
     const ALL: Bound = Bound { jobs: 100, bytes: 100 };
 
-    /// The reply is kept so that the call is not answered.
-    struct Job(u32, #[expect(dead_code, reason = "kept, not used")] Reply<u32>);
+    /// The reply is kept so that the call is not answered by itself.
+    struct Job(u32, Reply<u32>);
 
     fn taken(inbox: &Inbox<Job>, most: Bound) -> Vec<u32> {
         let mut out = Vec::new();

@@ -88,6 +88,45 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     fn kind(&self) -> &'static str;
 }
 
+/// A store looked at from outside: beside the process that has it, or when nobody has.
+///
+/// Looking takes no lock that a writer would wait for, changes nothing and repairs nothing. Each call sees what was committed when it was
+/// made, so a session may grow between two of them. Calls block.
+pub trait View {
+    /// As [`Store::list_sessions`].
+    ///
+    /// # Errors
+    /// As there.
+    fn list_sessions(&mut self, filter: &SessionFilter) -> Result<Vec<SessionRecord>, StoreError>;
+
+    /// As [`Store::open_session`].
+    ///
+    /// # Errors
+    /// As there.
+    fn open_session(&mut self, id: SessionId) -> Result<Option<StoredSession>, StoreError>;
+
+    /// As [`Store::read`].
+    ///
+    /// # Errors
+    /// As there.
+    fn read(&mut self, id: SessionId, after: Seq, page: Page) -> Result<Vec<StoredEvent>, StoreError>;
+
+    /// Reads all there is, and tells `found` of everything that is not what was written. Says how much there was.
+    ///
+    /// # Errors
+    /// When the medium fails.
+    fn check(&mut self, found: &mut dyn FnMut(String)) -> Result<Checked, StoreError>;
+}
+
+/// What a [`View::check`] has looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// Sessions that could be read to their ends.
+    pub sessions: u64,
+    /// Their events.
+    pub events: u64,
+}
+
 /// One commit's worth of one session.
 #[derive(Clone, Debug)]
 pub struct Append {
@@ -288,6 +327,17 @@ pub enum OpenError {
         found: u32,
         /// The newest this version reads.
         known: u32,
+    },
+    /// It is there, or could be, and cannot be written.
+    #[error(
+        "cannot write {path}: {reason}. The hub's user must be able to write to it, to what is beside it and to its directory, and \
+         there must be room. Or choose another place with STORAGE_PATH or --storage-path"
+    )]
+    NotWritable {
+        /// What.
+        path: String,
+        /// Why.
+        reason: String,
     },
     /// Anything else.
     #[error("cannot open {path}: {reason}")]

@@ -22,6 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::guard::Guard;
 
 mod patience;
+mod unread;
 
 use patience::{Counted, Patience, Watch, Watched};
 
@@ -89,7 +90,7 @@ pub fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 /// Dropping the future cuts those that are left. Upgraded sockets are not its business any more.
 ///
 /// # Errors
-/// When the listener cannot be used.
+/// When the listener cannot be used, or fails for good: then `stop` is cancelled here, and the rest is as above.
 pub async fn serve(listener: std::net::TcpListener, guard: Guard, settings: FrontSettings, stop: CancellationToken) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
@@ -104,14 +105,15 @@ pub async fn serve(listener: std::net::TcpListener, guard: Guard, settings: Fron
         stop: stop.clone(),
         cut,
     };
-    tokio::select! {
-        () = stop.cancelled() => {}
-        () = front.accept(&listener) => {}
-    }
+    let ended = tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        error = front.accept(&listener) => Err(error),
+    };
+    stop.cancel();
     drop(listener);
     front.connections.close();
     front.connections.wait().await;
-    Ok(())
+    ended
 }
 
 struct Front {
@@ -133,12 +135,15 @@ struct Place {
 }
 
 impl Front {
-    async fn accept(&self, listener: &TcpListener) {
+    /// Accepts for as long as that is possible. Returns why it is not any more.
+    async fn accept(&self, listener: &TcpListener) -> io::Error {
         let mut said: Option<Instant> = None;
         loop {
             match listener.accept().await {
                 Ok((stream, peer)) => self.admit(stream, peer),
                 Err(error) if is_of_one_connection(&error) => {}
+                // It does not listen any more, and trying again does not bring it back.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => return error,
                 Err(error) => {
                     // No file descriptors, most likely: those who are connected go on, and some will leave.
                     if said.is_none_or(|at| at.elapsed() >= SAY_AGAIN_AFTER) {

@@ -88,10 +88,11 @@ async fn the_audit_trail_of_a_store_nobody_uses() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_in_use_ends_with_4_and_says_how_to_ask_instead() {
+async fn a_store_in_use_ends_with_4_and_one_in_memory_can_be_asked_only() {
     let directory = tempfile::tempdir().expect("directory");
     let (store, session) = store(directory.path(), "ada").await;
-    let output = hub(directory.path()).args(["sessions", "show", &session.to_string(), "--port", "4000"]).output().expect("ran");
+    let id = session.to_string();
+    let output = hub(directory.path()).args(["sessions", "show", &id, "--storage", "memory", "--port", "4000"]).output().expect("ran");
     let told = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(4), "{told}");
     assert!(told.contains(&format!("http://127.0.0.1:4000/api/v1/agents/sessions/{session}/events")), "{told}");

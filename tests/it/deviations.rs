@@ -162,6 +162,24 @@ fn every_deviation_has_its_test() {
     }
 }
 
+/// Every test named in docs/trouble.md exists, here or beside the stores.
+#[test]
+fn every_trouble_has_its_test() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("docs/trouble.md")).unwrap();
+    let mut tests = String::new();
+    for directory in ["tests/it", "src/store"] {
+        collect(&root.join(directory), &mut tests);
+    }
+    let rows = text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| what"));
+    let cells: Vec<&str> = rows.map(|row| row.trim_end_matches(" |").rsplit(" | ").next().unwrap()).collect();
+    assert!(cells.len() > 25, "{cells:?}");
+    let in_text = text.split('`').skip(1).step_by(2).filter(|word| word.matches('_').count() > 3);
+    for name in cells.iter().flat_map(|cell| cell.split('`').skip(1).step_by(2)).chain(in_text) {
+        assert!(tests.contains(&format!("fn {name}()")), "{name}");
+    }
+}
+
 fn collect(directory: &Path, into: &mut String) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();

@@ -10,6 +10,7 @@ mod open;
 mod session_file;
 #[cfg(test)]
 mod tests;
+mod view;
 mod writer;
 
 use std::{
@@ -30,10 +31,12 @@ use self::{
     session_file::{Session, frames_from, path_of},
     writer::{Crew, Writer},
 };
+pub use view::FileView;
+
 use super::{
     Append, AppendError, OpenError, Page, SessionFilter, SessionRecord, Space, Store, StoreError, StoredEvent, StoredSession, Write,
     entries::Entries,
-    host::{io_error, lock_file},
+    host::{io_error, lock_file, open_error},
     inbox::{Bound, Inbox, Taken, lock},
     jobs::{CALL_BYTES, Erasure, Job, append_bytes, written_bytes},
     memory::{Filling, Listing},
@@ -121,11 +124,12 @@ impl FileStore {
     /// Opens or makes the directory, reads all of it, and starts the threads. Blocks.
     ///
     /// # Errors
-    /// [`OpenError::Locked`] when another process has it; [`OpenError::Failed`] when a file cannot be read or the journal is damaged.
+    /// [`OpenError::Locked`] when another process has it; [`OpenError::NotWritable`] when it cannot be written; [`OpenError::Failed`] when a
+    /// file cannot be read or the journal is damaged.
     /// A damaged session does not keep the others closed: its own calls fail with [`StoreError::Damaged`].
     pub fn open(config: FileConfig) -> Result<Self, OpenError> {
         let paths = Paths::new(&config.dir);
-        std::fs::create_dir_all(&paths.sessions).map_err(|error| failed(&config.dir, &error))?;
+        std::fs::create_dir_all(&paths.sessions).map_err(|error| open_error(&config.dir, &error))?;
         let lock = lock_file(&paths.lock, &config.dir)?;
         let opened = open::open(&config, &paths)?;
         let shared = Arc::new(Shared {
@@ -139,7 +143,7 @@ impl FileStore {
         let writer = started.map_err(|error| {
             // Readers that did start end by this.
             shared.reads.close();
-            failed(&shared.config.dir, &error)
+            open_error(&shared.config.dir, &error)
         })?;
         Ok(Self { shared, writer: Some(writer) })
     }
@@ -187,37 +191,45 @@ impl Shared {
             Some(session) if session.head > after => (session.position_of(wanted), session.length),
             _ => return Ok(Vec::new()),
         };
-        let read = self.read_file(id, wanted, position, length, page);
+        let read = read_file(&self.paths.sessions, id, wanted, position, length, page);
         // The file of a session that was erased in the meantime is not missing.
         if read.is_err() && lock(&self.state).session(id)?.is_none() { Ok(Vec::new()) } else { read }
     }
+}
 
-    fn read_file(&self, id: SessionId, mut wanted: Seq, position: u64, length: u64, page: Page) -> Result<Vec<StoredEvent>, StoreError> {
-        let path = path_of(&self.paths.sessions, id);
-        let mut frames = frames_from(&path, id, position, length).map_err(|error| io_error(&error))?;
-        let mut filling = Filling::new(page);
-        loop {
-            let frame = match frames.next() {
-                Ok(Next::Frame(frame, _)) => frame,
-                Ok(Next::End) => return Ok(filling.events),
-                Ok(Next::Torn | Next::Spoiled | Next::Damaged(_)) => return Err(damaged(id)),
-                // Shorter than it was when it was written.
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(damaged(id)),
-                Err(error) => return Err(io_error(&error)),
-            };
-            if frame.events.is_empty() || frame.last() < wanted {
-                continue;
+/// Events from `wanted` on, of the frames between `position` and `length`.
+fn read_file(
+    sessions: &Path,
+    id: SessionId,
+    mut wanted: Seq,
+    position: u64,
+    length: u64,
+    page: Page,
+) -> Result<Vec<StoredEvent>, StoreError> {
+    let path = path_of(sessions, id);
+    let mut frames = frames_from(&path, id, position, length).map_err(|error| io_error(&error))?;
+    let mut filling = Filling::new(page);
+    loop {
+        let frame = match frames.next() {
+            Ok(Next::Frame(frame, _)) => frame,
+            Ok(Next::End) => return Ok(filling.events),
+            Ok(Next::Torn | Next::Spoiled | Next::Damaged(_)) => return Err(damaged(id)),
+            // Shorter than it was when it was written.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(damaged(id)),
+            Err(error) => return Err(io_error(&error)),
+        };
+        if frame.events.is_empty() || frame.last() < wanted {
+            continue;
+        }
+        if frame.first > wanted {
+            return Err(damaged(id));
+        }
+        let skip = usize::try_from(wanted - frame.first).unwrap_or(usize::MAX);
+        for (seq, text) in (wanted..=frame.last()).zip(frame.events.into_iter().skip(skip)) {
+            if !filling.push(seq, text) {
+                return Ok(filling.events);
             }
-            if frame.first > wanted {
-                return Err(damaged(id));
-            }
-            let skip = usize::try_from(wanted - frame.first).unwrap_or(usize::MAX);
-            for (seq, text) in (wanted..=frame.last()).zip(frame.events.into_iter().skip(skip)) {
-                if !filling.push(seq, text) {
-                    return Ok(filling.events);
-                }
-                wanted = seq + 1;
-            }
+            wanted = seq + 1;
         }
     }
 }
@@ -236,10 +248,6 @@ impl State {
 
 fn damaged(id: SessionId) -> StoreError {
     StoreError::Damaged(format!("the file of session {id} is not what was written"))
-}
-
-fn failed(path: &Path, error: &io::Error) -> OpenError {
-    OpenError::Failed { path: path.display().to_string(), reason: error.to_string() }
 }
 
 impl Store for FileStore {

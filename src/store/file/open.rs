@@ -29,7 +29,6 @@ pub(super) struct Opened {
 /// Where things are in the store's directory.
 #[derive(Clone, Debug)]
 pub(super) struct Paths {
-    pub(super) dir: PathBuf,
     pub(super) sessions: PathBuf,
     pub(super) journal: PathBuf,
     pub(super) lock: PathBuf,
@@ -37,23 +36,22 @@ pub(super) struct Paths {
 
 impl Paths {
     pub(super) fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), sessions: dir.join("sessions"), journal: dir.join("journal"), lock: dir.join("lock") }
+        Self { sessions: dir.join("sessions"), journal: dir.join("journal"), lock: dir.join("lock") }
     }
 }
 
 /// # Errors
 /// [`OpenError::Failed`] when a file cannot be read or the journal is damaged. A damaged session does not keep the others closed.
 pub(super) fn open(config: &FileConfig, paths: &Paths) -> Result<Opened, OpenError> {
-    let failed = |path: &Path, reason: String| OpenError::Failed { path: path.display().to_string(), reason };
-    let loaded = journal::load(&paths.journal).map_err(|error| failed(&paths.journal, error.to_string()))?;
+    let loaded = journal::load(&paths.journal).map_err(|error| host::open_failure(&paths.journal, error))?;
     let is_new = loaded.is_none();
     let loaded = loaded.unwrap_or_default();
     let mut gathered = Gathered::new(loaded);
-    gathered.sessions(&paths.sessions, is_new).map_err(|error| failed(&paths.sessions, error.to_string()))?;
+    gathered.sessions(&paths.sessions, is_new).map_err(|error| host::open_error(&paths.sessions, &error))?;
     let head = gathered.next_head(config, is_new);
     let state = gathered.into_state(head.generation);
     let floor = head.floor;
-    let journal = Journal::create(&paths.journal, head, &state.entries).map_err(|error| failed(&paths.journal, error.to_string()))?;
+    let journal = Journal::create(&paths.journal, head, &state.entries).map_err(|error| host::open_error(&paths.journal, &error))?;
     Ok(Opened { state, journal, next_stamp: floor + 1 })
 }
 

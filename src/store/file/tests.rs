@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::{FileConfig, FileStore, FsyncPolicy};
 use crate::store::{
     Append, AppendError, OpenError, SessionFilter, SharedStore, Space, StoreError, Write,
-    suite::{ALL, creation, events, seqs, text},
+    suite::{ALL, Dice, creation, events, seqs, text},
 };
 
 fn open(dir: &Path) -> SharedStore {
@@ -188,6 +188,56 @@ async fn a_loss_of_power_changes_epochs_unless_everything_was_synced() {
         assert_eq!(after != before, changes, "{fsync:?} {clean} {boot}");
         assert_eq!(again().open_session(id).await.unwrap().unwrap().epoch, after, "only once");
     }
+}
+
+#[tokio::test]
+async fn after_a_loss_of_power_every_session_is_a_beginning_of_what_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let ids: Vec<_> = (0..5).map(|_| SessionId::random()).collect();
+    for (head, id) in (0..40).flat_map(|head| ids.iter().map(move |id| (head, id))) {
+        store.append(if head == 0 { creation(*id, 1) } else { events(*id, head, 1) }).await.unwrap();
+    }
+    let before = store.open_session(ids[0]).await.unwrap().unwrap().epoch;
+    let killed = copy(dir.path());
+    let mut dice = Dice::new(29);
+    let (mut shorter, mut refused) = (0, 0);
+    for _ in 0..60 {
+        let copy = copy(killed.path());
+        for id in &ids {
+            let path = copy.path().join("sessions").join(format!("{id}.log"));
+            let mut left = fs::read(&path).unwrap();
+            let from = dice.roll(left.len() as u64) as usize;
+            match dice.roll(3) {
+                0 => left.truncate(from),
+                1 => left[from..].fill(0),
+                _ => {
+                    let to = (from + 512).min(left.len());
+                    left[from..to].fill(0);
+                }
+            }
+            fs::write(path, left).unwrap();
+        }
+        let store = FileStore::open(FileConfig { boot_id: Some("boot 2".into()), ..config(copy.path()) }).unwrap();
+        let store: SharedStore = Arc::new(store);
+        for id in &ids {
+            match store.open_session(*id).await {
+                Ok(Some(stored)) => {
+                    assert!(stored.head <= 40 && stored.epoch != before);
+                    assert_eq!(seqs(&store, *id, 0, ALL).await, (1..=stored.head).collect::<Vec<_>>());
+                    store.append(events(*id, stored.head, 1)).await.unwrap();
+                    shorter += usize::from(stored.head < 40);
+                }
+                Ok(None) => {}
+                // Something in the middle of it: it is not read any more, and it is not passed off as whole.
+                Err(error) => {
+                    assert!(matches!(error, StoreError::Damaged(_)), "{error:?}");
+                    refused += 1;
+                }
+            }
+        }
+    }
+    assert!(shorter > 50 && refused > 20, "{shorter} {refused}");
 }
 
 #[tokio::test]

@@ -266,7 +266,8 @@ impl Writer {
     }
 
     fn probe(&self) -> Result<(), StoreError> {
-        let path = self.shared.paths.dir.join("probe");
+        // Where new sessions go. No session has this name, so it is passed over should it stay.
+        let path = self.shared.paths.sessions.join("probe");
         let tried = fs::write(&path, [0u8; 4096]);
         let removed = fs::remove_file(&path);
         tried.and(removed).map_err(|error| io_error(&error))

@@ -11,6 +11,7 @@
 //! | `index.rs` | which rows hold a session's events |
 //! | `reader.rs` | questions and their answers |
 //! | `checkpoint.rs` | the checkpointing thread |
+//! | `view.rs` | looking into a database that somebody else may have open |
 //! | `sidecar.rs` | the lock and the mark beside the database |
 
 mod bundle;
@@ -23,6 +24,7 @@ mod schema;
 mod sidecar;
 #[cfg(test)]
 mod tests;
+mod view;
 mod writer;
 
 use std::{
@@ -39,11 +41,13 @@ use futures::{FutureExt, future::BoxFuture};
 
 use self::{
     checkpoint::Checkpointer,
-    index::Index,
+    index::{Index, check_extents},
     reader::{ReadJob, Reader},
-    sidecar::{Mark, MarkFile, beside},
+    sidecar::{Mark, MarkFile, beside, check_writable},
     writer::Writer,
 };
+pub use view::SqliteView;
+
 use super::{
     Append, AppendError, OpenError, Page, SessionFilter, SessionRecord, Space, Store, StoreError, StoredEvent, StoredSession, Write,
     host::{self, lock_file},
@@ -153,7 +157,7 @@ struct Shared {
     writes: Inbox<Job>,
     reads: Inbox<ReadJob>,
     /// Written by the writer after each commit, read by the readers. Held for copying, never for I/O.
-    index: Mutex<Index>,
+    index: Arc<Mutex<Index>>,
     /// How many commits there were; the checkpointer's sign that there is something to do.
     commits: AtomicU64,
 }
@@ -167,8 +171,9 @@ impl SqliteStore {
     /// # Errors
     /// [`OpenError::Locked`] when another process has it, [`OpenError::TooNew`] when a newer version wrote it.
     pub fn open(config: SqliteConfig) -> Result<Self, OpenError> {
-        let path = resolve(&config.path).map_err(|error| failed(&config.path, &error))?;
+        let path = resolve(&config.path).map_err(|error| host::open_error(&config.path, &error))?;
         let lock = lock_file(&beside(&path, "-lock"), &config.path)?;
+        check_writable(&path)?;
         let mark = MarkFile::load(&path);
         let mut db = schema::open_writer(&config, &path)?;
         let sqlite = |error: rusqlite::Error| schema::open_error(&path, &error);
@@ -177,16 +182,16 @@ impl SqliteStore {
             tracing::warn!(path = %path.display(), generation = now.generation, "the log may have lost its end; clients are told to start over");
         }
         let mark = Mark { identity: now.identity, generation: now.generation, next_row: now.next_row };
-        let mark = MarkFile::create(&path, mark).map_err(|error| failed(&config.path, &error))?;
+        let mark = MarkFile::create(&path, mark).map_err(|error| host::open_error(&beside(&path, "-mark"), &error))?;
         let watermark = schema::get_meta(&db, "watermark").map_err(sqlite)?.unwrap_or(0);
-        let damaged = |error: StoreError| OpenError::Failed { path: path.display().to_string(), reason: error.to_string() };
-        let index = Index::load(&db, watermark).map_err(damaged)?;
+        let index = check_extents(&db).and_then(|()| Index::load(&db, watermark));
+        let index = index.map_err(|error| host::open_failure(&path, error))?;
         schema::set_synchronous(&db, config.synchronous).map_err(sqlite)?;
         let shared = Arc::new(Shared {
             generation: now.generation,
             writes: Inbox::new(WRITES_BOUND),
             reads: Inbox::new(READS_BOUND),
-            index: Mutex::new(index),
+            index: Arc::new(Mutex::new(index)),
             commits: AtomicU64::new(0),
             config,
         });
@@ -194,12 +199,12 @@ impl SqliteStore {
         let writer = Writer::new(shared.clone(), &db, mark, herald, now.next_row).map_err(sqlite)?;
         let checkpointer = schema::open_checkpointer(&path).map_err(sqlite)?;
         // Ends by itself should the rest fail.
-        let checkpointer = Checkpointer::start(shared.clone(), checkpointer).map_err(|error| failed(&path, &error))?;
+        let checkpointer = Checkpointer::start(shared.clone(), checkpointer).map_err(|error| host::open_error(&path, &error))?;
         let readers = start_readers(&shared, &path)?;
         let crew = writer::Crew { readers, checkpointer, lock };
         let writer = thread::Builder::new().name("store-writer".into()).spawn(move || writer.run(db, crew)).map_err(|error| {
             shared.reads.close();
-            failed(&path, &error)
+            host::open_error(&path, &error)
         })?;
         let carrying = tokio::runtime::Handle::try_current().ok().map(|runtime| {
             let shared = shared.clone();
@@ -237,9 +242,10 @@ fn start_readers(shared: &Arc<Shared>, path: &Path) -> Result<Vec<JoinHandle<()>
     let mut readers = Vec::new();
     for number in 0..shared.config.readers.max(1) {
         let started = schema::open_reader(path).map_err(|error| schema::open_error(path, &error)).and_then(|db| {
-            let reader = Reader::new(shared.clone(), db);
+            let reader = Reader { db, generation: shared.generation, index: shared.index.clone() };
+            let shared = shared.clone();
             let thread = thread::Builder::new().name(format!("store-reader-{number}"));
-            thread.spawn(move || reader.run()).map_err(|error| failed(path, &error))
+            thread.spawn(move || reader.run(&shared.reads)).map_err(|error| host::open_error(path, &error))
         });
         match started {
             Ok(reader) => readers.push(reader),
@@ -261,10 +267,6 @@ fn resolve(path: &Path) -> io::Result<PathBuf> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(parent)?;
     Ok(parent.canonicalize()?.join(name))
-}
-
-fn failed(path: &Path, error: &io::Error) -> OpenError {
-    OpenError::Failed { path: path.display().to_string(), reason: error.to_string() }
 }
 
 impl Store for SqliteStore {

@@ -1,6 +1,9 @@
 //! A thread that answers questions, with a connection of its own.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+};
 
 use agent_hub_protocol::{Epoch, Seq, SessionId, Timestamp};
 use bytes::Bytes;
@@ -8,14 +11,14 @@ use rusqlite::{Connection, OptionalExtension, Row, params, types::Type};
 use uuid::Uuid;
 
 use super::{
-    Shared, bundle,
+    bundle,
     error::store_error,
-    index::{Extent, RowRef, blob, each_part_behind, head_in_extents},
+    index::{Extent, Index, RowRef, blob, each_part_behind, head_in_extents},
 };
 use crate::store::{
     Page, SessionFilter, SessionRecord, Space, StoreError, StoredEvent, StoredSession,
     codec::{decode_record, decode_value},
-    inbox::{Bound, Taken, lock},
+    inbox::{Bound, Inbox, Taken, lock},
     memory::Filling,
 };
 
@@ -37,20 +40,19 @@ impl fmt::Debug for ReadJob {
 /// Answers from one connection.
 #[derive(Debug)]
 pub(super) struct Reader {
-    shared: Arc<Shared>,
-    db: Connection,
+    pub(super) db: Connection,
+    /// Of the store; epochs are derived from it.
+    pub(super) generation: u32,
+    /// Not ahead of the database, and behind it by few rows.
+    pub(super) index: Arc<Mutex<Index>>,
 }
 
 impl Reader {
-    pub(super) fn new(shared: Arc<Shared>, db: Connection) -> Self {
-        Self { shared, db }
-    }
-
     /// Answers until the inbox closes.
-    pub(super) fn run(self) {
+    pub(super) fn run(self, questions: &Inbox<ReadJob>) {
         let mut jobs = Vec::new();
         // One at a time, so that the other readers take the next.
-        while self.shared.reads.take(Bound { jobs: 1, bytes: 0 }, None, &mut jobs) == Taken::Jobs {
+        while questions.take(Bound { jobs: 1, bytes: 0 }, None, &mut jobs) == Taken::Jobs {
             for job in jobs.drain(..) {
                 (job.0)(&self);
             }
@@ -62,7 +64,7 @@ impl Reader {
         let Some(num) = self.number(id)? else { return Ok(None) };
         // The index before the snapshot: what it knows is in the snapshot, and what the snapshot has beyond it is few rows.
         let (published, recent) = {
-            let index = lock(&self.shared.index);
+            let index = lock(&self.index);
             (index.published, index.head(num))
         };
         let snapshot = self.db.unchecked_transaction().map_err(store_error)?;
@@ -75,7 +77,7 @@ impl Reader {
             None => head_in_extents(&snapshot, num)?,
         };
         let head = known.max(self.head_beyond(num, published)?);
-        Ok(Some(StoredSession { epoch: Epoch::derive(record.birth, self.shared.generation), record, head }))
+        Ok(Some(StoredSession { epoch: Epoch::derive(record.birth, self.generation), record, head }))
     }
 
     /// The last event in rows that are committed but not in the index yet; 0 for none.
@@ -93,7 +95,7 @@ impl Reader {
         let Some(num) = self.number(id)? else { return Ok(Vec::new()) };
         let wanted = after.saturating_add(1);
         // The index before the snapshot, so that a row is in at least one of them: it leaves the index after it is in `extents`.
-        let (recent_from, recent) = lock(&self.shared.index).from(num, wanted, page.events.max(1));
+        let (recent_from, recent) = lock(&self.index).from(num, wanted, page.events.max(1));
         let snapshot = self.db.unchecked_transaction().map_err(store_error)?;
         if !snapshot.prepare_cached("SELECT 1 FROM sessions WHERE num = ?1").and_then(|mut is| is.exists([num])).map_err(store_error)? {
             return Ok(Vec::new());
@@ -103,6 +105,17 @@ impl Reader {
             walk.extents()?;
         }
         walk.rows(&recent)?;
+        if walk.filling.events.is_empty() {
+            // There is nothing behind the head. Anywhere else something is.
+            let head = head_in_extents(&snapshot, num)?;
+            if head >= wanted {
+                // Rows may have gone from the index into `extents` before the snapshot was taken.
+                walk.extents()?;
+                if walk.filling.events.is_empty() {
+                    return Err(StoreError::Damaged(format!("events {wanted} to {head} are missing")));
+                }
+            }
+        }
         Ok(walk.filling.events)
     }
 
@@ -240,7 +253,7 @@ fn id_and_record(row: &Row<'_>) -> rusqlite::Result<(SessionId, Vec<u8>)> {
     Ok((session_id(row, 0)?, row.get(1)?))
 }
 
-fn session_id(row: &Row<'_>, column: usize) -> rusqlite::Result<SessionId> {
+pub(super) fn session_id(row: &Row<'_>, column: usize) -> rusqlite::Result<SessionId> {
     let bytes: [u8; 16] = row.get(column).map_err(|_| rusqlite::Error::InvalidColumnType(column, "id".into(), Type::Blob))?;
     Ok(SessionId::from_uuid(Uuid::from_bytes(bytes)))
 }

@@ -1,8 +1,8 @@
 //! The database's tables, how a connection is set up, and which incarnation of the store this is.
 
-use std::{path::Path, time::Duration};
+use std::{fmt::Write as _, os::unix::ffi::OsStrExt as _, path::Path, time::Duration};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params, types::FromSql};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, config::DbConfig, params, types::FromSql};
 
 use super::{SqliteConfig, Synchronous, sidecar::Mark};
 use crate::store::OpenError;
@@ -68,7 +68,9 @@ pub(super) fn open_writer(config: &SqliteConfig, path: &Path) -> Result<Connecti
     Ok(db)
 }
 
-fn check_ours(db: &Connection, path: &Path) -> Result<(), OpenError> {
+/// # Errors
+/// [`OpenError::TooNew`], or [`OpenError::Failed`] for a database of somebody else.
+pub(super) fn check_ours(db: &Connection, path: &Path) -> Result<(), OpenError> {
     let failed = |error: rusqlite::Error| open_error(path, &error);
     let format: u32 = db.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
     let application: i32 = db.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(failed)?;
@@ -121,7 +123,30 @@ pub(super) fn set_synchronous(db: &Connection, synchronous: Synchronous) -> rusq
 
 /// Opens a connection that only reads.
 pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
-    let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    set_up_reader(Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?)
+}
+
+/// Opens a connection that reads from outside. `still`: nobody has the database open, so it is read as the file that it is.
+pub(super) fn open_view(path: &Path, still: bool) -> rusqlite::Result<Connection> {
+    if !still {
+        let db = open_reader(path)?;
+        // Whoever looks leaves the write-ahead log as it was, should the one that writes have gone meanwhile.
+        db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        return Ok(db);
+    }
+    let mut uri = "file:".to_owned();
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => uri.push(char::from(*byte)),
+            // Writing to a String cannot fail.
+            _ => drop(write!(uri, "%{byte:02x}")),
+        }
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    set_up_reader(Connection::open_with_flags(format!("{uri}?immutable=1"), flags)?)
+}
+
+fn set_up_reader(db: Connection) -> rusqlite::Result<Connection> {
     db.busy_timeout(BUSY_TIMEOUT)?;
     db.pragma_update(None, "query_only", true)?;
     db.pragma_update(None, "cell_size_check", true)?;
@@ -211,6 +236,10 @@ pub(super) fn open_error(path: &Path, error: &rusqlite::Error) -> OpenError {
     let path = path.display().to_string();
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::Locked { path },
+        // Either may be about a file beside it; what to do is the same.
+        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::DiskFull) => {
+            OpenError::NotWritable { path, reason: error.to_string() }
+        }
         _ => OpenError::Failed { path, reason: error.to_string() },
     }
 }

@@ -11,7 +11,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::store::codec::{open_seal, seal};
+use crate::store::{
+    OpenError,
+    codec::{open_seal, seal},
+    host::open_error,
+};
 
 const MARK_BYTES: usize = 4 + 16 + 4 + 8;
 
@@ -80,6 +84,22 @@ impl MarkFile {
         seal(&mut data, MARK_KEY);
         self.file.write_all_at(&data, 0)
     }
+}
+
+/// Whether what there is of the database can be written. SQLite would say so only later, without the name of the file, and leave files
+/// behind that cannot be written either.
+///
+/// # Errors
+/// [`OpenError::NotWritable`] with the file that cannot.
+pub(super) fn check_writable(database: &Path) -> Result<(), OpenError> {
+    for path in [database.to_owned(), beside(database, "-wal"), beside(database, "-shm")] {
+        match OpenOptions::new().read(true).write(true).open(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(open_error(&path, &error)),
+            // Closing it takes away the locks this process has on it, of which there are none yet.
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// The database's path with something added to its name.

@@ -10,7 +10,7 @@ use agent_hub_protocol::{
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
-    Connection, Following,
+    Attaching, Connection, Following,
     frames::{error_frame, text},
     socket_attach,
 };
@@ -79,7 +79,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             ClientMessage::DetachSession(which) => {
                 let session = self.session_named(&which, asked)?;
                 self.following.retain(|following| following.session != session);
-                self.attaching.retain(|(attaching, _)| *attaching != session);
+                self.attaching.retain(|under_way| under_way.session != session);
                 let done = Done { session, task: None, seq: None, repeated: false };
                 self.complete(Completed { asked: asked.take(), outcome: Outcome::Done(Ok(done)) });
                 Ok(())
@@ -129,7 +129,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let made = self.hub.change(&self.who, session, Change::Create(new));
         // Behind it in the same inbox: attached before anything else can happen to the session.
         let attached = self.hub.attach(&self.who, session, socket_attach(After::Seq(0)));
-        let (number, asked) = (self.attach_number(session), asked.take());
+        let (number, asked) = (self.attach_number(session, true), asked.take());
         self.wait(async move {
             let (made, result) = (made.await, attached.await);
             Completed { asked, outcome: Outcome::Attached { number, made: Some(made), result: result.map(Box::new), quiet: false } }
@@ -203,7 +203,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Attaches to a session; without a command behind it the answer is not acknowledged.
     pub(super) fn attach(&mut self, session: SessionId, after: After, asked: Option<Asked>) {
         let asked = asked.unwrap_or(Asked { id: None, received: "attach_session", session: Some(session), task: None });
-        let number = self.attach_number(session);
+        let number = self.attach_number(session, true);
         let attached = self.hub.attach(&self.who, session, socket_attach(after));
         self.wait(async move {
             let result = attached.await.map(Box::new);
@@ -216,11 +216,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     pub(super) fn attach_again(&mut self, lost: Following, wait: Duration) {
         let session = lost.session;
         // One that the peer has asked for is under way and decides where it goes on.
-        if self.attaching.iter().any(|(attaching, _)| *attaching == session) {
+        if self.attaching.iter().any(|under_way| under_way.session == session) {
             return;
         }
         let asked = Asked { id: None, received: "attach_session", session: Some(session), task: None };
-        let number = self.attach_number(session);
+        let number = self.attach_number(session, false);
         let (hub, who) = (self.hub.clone(), self.who.clone());
         let cursor = agent_hub_protocol::Cursor { epoch: lost.reader.epoch().clone(), seq: lost.reader.position() };
         let until = lost.until;
@@ -237,8 +237,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         });
     }
 
-    /// Takes in what a command came to.
+    /// Takes in what a command came to. Attaches to one session are answered in the order they were asked, whichever is through first.
     pub(super) fn complete(&mut self, completed: Completed) {
+        if self.is_early(&completed) {
+            self.early.push(completed);
+            return;
+        }
+        self.answer(completed);
+        while let Some(due) = self.early.iter().position(|completed| !self.is_early(completed)) {
+            let completed = self.early.remove(due);
+            self.answer(completed);
+        }
+    }
+
+    /// Whether it is an attach that has overtaken an earlier one of its session which is still to be answered.
+    fn is_early(&self, completed: &Completed) -> bool {
+        let Outcome::Attached { number, .. } = &completed.outcome else { return false };
+        let Some(this) = self.attaching.iter().find(|under_way| under_way.number == *number) else { return false };
+        self.attaching.iter().any(|other| other.session == this.session && other.number < this.number && other.asked)
+    }
+
+    fn answer(&mut self, completed: Completed) {
         let Completed { asked, outcome } = completed;
         match outcome {
             Outcome::Done(Ok(done)) => self.acknowledge(asked, &done),
@@ -270,11 +289,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn follow(&mut self, number: u64, attached: Attached, quiet: bool) {
         let Attached { reader, recovered, head, snapshot } = attached;
         let session = reader.session();
-        // A detach, or a later attach that has been answered, has outdone this one.
-        if !self.attaching.contains(&(session, number)) {
+        // A detach has outdone this one, or what the peer asked for has outdone one it did not ask for.
+        if !self.attaching.iter().any(|under_way| under_way.number == number) {
             return;
         }
-        self.attaching.retain(|(attaching, of)| *attaching != session || *of > number);
+        self.attaching.retain(|under_way| under_way.session != session || under_way.number > number);
         let said = !(quiet && recovered);
         let first = ConnectionMessage::SessionAttached(Box::new(SessionAttached {
             session_id: session,
@@ -293,7 +312,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Whether one more session may be followed.
     fn room_for(&self, session: SessionId) -> Result<(), Refusal> {
-        let attaching = self.attaching.iter().map(|(id, _)| *id);
+        let attaching = self.attaching.iter().map(|under_way| under_way.session);
         let sessions: HashSet<SessionId> = self.following.iter().map(|following| following.session).chain(attaching).collect();
         let limit = self.settings.attached_sessions;
         if sessions.len() >= limit && !sessions.contains(&session) {
@@ -303,9 +322,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(())
     }
 
-    fn attach_number(&mut self, session: SessionId) -> u64 {
+    fn attach_number(&mut self, session: SessionId, asked: bool) -> u64 {
         self.attaches += 1;
-        self.attaching.push((session, self.attaches));
+        self.attaching.push(Attaching { session, number: self.attaches, asked });
         self.attaches
     }
 
@@ -316,7 +335,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// A session that could not be made or attached is not the current one.
     fn forget_attach(&mut self, number: u64, asked: &Asked) {
-        self.attaching.retain(|(_, of)| *of != number);
+        self.attaching.retain(|under_way| under_way.number != number);
         if let Some(session) = asked.session {
             let followed = self.following.last().map(|f| f.session);
             if self.current == Some(session) && !self.following.iter().any(|f| f.session == session) {

@@ -165,8 +165,10 @@ struct Connection<S> {
     settings: Arc<SocketSettings>,
     current: Option<SessionId>,
     following: Vec<Following>,
-    /// Attaches that are not answered yet, by number, so that a detach or a later one that was answered first outdoes them.
-    attaching: Vec<(SessionId, u64)>,
+    /// Attaches that are not answered yet; a detach takes them out.
+    attaching: Vec<Attaching>,
+    /// Attaches that were through before an earlier one of their session.
+    early: Vec<Completed>,
     attaches: u64,
     commands: FuturesUnordered<BoxFuture<'static, Completed>>,
     /// Frames about the connection. Bounded by the commands in flight and a few of the connection's own.
@@ -191,6 +193,14 @@ struct Connection<S> {
     /// The batch, until then.
     batch_to_go: Option<CancellationToken>,
     reconnect_after: Duration,
+}
+
+/// An attach under way.
+struct Attaching {
+    session: SessionId,
+    number: u64,
+    /// The peer asked for it and is owed an answer.
+    asked: bool,
 }
 
 /// An attached session.
@@ -238,6 +248,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             current: None,
             following: Vec::new(),
             attaching: Vec::new(),
+            early: Vec::new(),
             attaches: 0,
             commands: FuturesUnordered::new(),
             control: VecDeque::new(),
@@ -320,7 +331,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Whether there is room for what a message may cause.
     fn may_read(&self) -> bool {
-        self.commands.len() < COMMANDS_IN_FLIGHT && self.control.len() + self.held.len() < COMMANDS_IN_FLIGHT
+        self.commands.len() + self.early.len() < COMMANDS_IN_FLIGHT && self.control.len() + self.held.len() < COMMANDS_IN_FLIGHT
     }
 
     /// Reads at most one message. Returns whether it did.

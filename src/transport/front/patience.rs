@@ -25,6 +25,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::unread::Instead;
+
 /// The two bounds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
@@ -177,11 +179,12 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Counted<B> {
 pub(super) struct Watched<S> {
     stream: S,
     watch: Arc<Watch>,
+    instead: Instead,
 }
 
 impl<S> Watched<S> {
     pub(super) fn new(stream: S, watch: Arc<Watch>) -> Self {
-        Self { stream, watch }
+        Self { stream, watch, instead: Instead::default() }
     }
 }
 
@@ -198,12 +201,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        let this = &mut *self;
+        let result = this.instead.poll_write(&mut this.stream, cx, bytes);
         self.watch.wrote(result.is_ready());
         result
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, slices: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        if let [bytes] = slices {
+            return self.poll_write(cx, bytes);
+        }
         let result = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
         self.watch.wrote(result.is_ready());
         result

@@ -6,7 +6,7 @@ mod random;
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{ExitStatus, Stdio},
+    process::{ExitStatus, Output, Stdio},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -89,23 +89,31 @@ impl Hub {
         self.directory.path().join("hub.log")
     }
 
-    /// Starts it on its data, and waits until it serves.
-    pub(crate) async fn run(&mut self) {
+    /// The program with its settings in its directory.
+    fn program(&self) -> Command {
         let program = env!("CARGO_BIN_EXE_agent-hub").to_owned();
         let words: Vec<String> = self.prefix.iter().cloned().chain([program]).collect();
-        let log = fs::File::options().create(true).append(true).open(self.log_file()).expect("a log file");
-        let mut child = Command::new(&words[0])
+        let mut command = Command::new(&words[0]);
+        command
             .args(&words[1..])
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .envs(self.environment.clone())
             .current_dir(self.directory.path())
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .kill_on_drop(true)
-            .spawn()
-            .expect("the program starts");
+            .kill_on_drop(true);
+        command
+    }
+
+    /// What another call of the program with the same settings says, `agent-hub <arguments>`.
+    pub(crate) async fn tool(&self, arguments: &[&str]) -> Output {
+        timeout(PATIENCE, self.program().args(arguments).output()).await.expect("it ends in time").expect("the program starts")
+    }
+
+    /// Starts it on its data, and waits until it serves.
+    pub(crate) async fn run(&mut self) {
+        let log = fs::File::options().create(true).append(true).open(self.log_file()).expect("a log file");
+        let mut child = self.program().stdout(Stdio::piped()).stderr(log).spawn().expect("the program starts");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         self.child = Some(child);
         let found = timeout(PATIENCE, async {

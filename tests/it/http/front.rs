@@ -3,20 +3,23 @@
 use std::time::{Duration, Instant};
 
 use agent_hub::{
-    api::Surface,
+    api::{self, Surface},
+    server,
     transport::{
         auth::{Access, AccessTable},
-        front::FrontSettings,
+        front::{self, FrontSettings},
     },
 };
 use axum::{Router, routing::get};
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
+use socket2::SockRef;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::timeout,
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::support::{Frames, SOON, Server, Setup, read};
 
@@ -120,10 +123,41 @@ async fn requests_that_mean_two_things_are_refused() {
         assert!(answer.matches("HTTP/1.1 ").count() <= 1, "{head}: {answer}");
         assert!(!answer.contains("\"openapi\""), "{head}: {answer}");
     }
+}
+
+/// hyper answers these itself, before anything of the hub hears of them.
+#[tokio::test]
+async fn what_is_no_request_is_refused_in_json_too() {
+    let hub = Server::start(&[]).await;
     let many: String = (0..100).map(|n| format!("X-{n}: 1\r\n")).collect();
-    assert!(hub.raw(&format!("GET /health HTTP/1.1\r\nHost: localhost\r\n{many}\r\n")).await.starts_with("HTTP/1.1 431"));
     let long = "x".repeat(20_000);
-    assert!(hub.raw(&format!("GET /health?{long} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await.starts_with("HTTP/1.1 4"));
+    let very_long = "x".repeat(70_000);
+    for (request, status, code) in [
+        ("NO REQUEST AT ALL\r\n\r\n".to_owned(), 400, "invalid_message"),
+        ("GET /health HTTP/9.9\r\nHost: localhost\r\n\r\n".to_owned(), 400, "invalid_message"),
+        ("GET /health HTTP/1.1\r\nHost: localhost\r\nA B: c\r\n\r\n".to_owned(), 400, "invalid_message"),
+        (format!("GET /health HTTP/1.1\r\nHost: localhost\r\n{many}\r\n"), 431, "payload_too_large"),
+        (format!("GET /health HTTP/1.1\r\nHost: localhost\r\nX: {long}\r\n\r\n"), 431, "payload_too_large"),
+        (format!("GET /health?{very_long} HTTP/1.1\r\nHost: localhost\r\n\r\n"), 431, "payload_too_large"),
+        // Behind a request that was fine.
+        ("GET /health HTTP/1.1\r\nHost: localhost\r\n\r\nNO REQUEST AT ALL\r\n\r\n".to_owned(), 400, "invalid_message"),
+    ] {
+        let shown: String = request.chars().take(80).collect();
+        let answers = hub.raw(&request).await;
+        let at = answers.rfind("HTTP/1.1 ").unwrap_or_else(|| panic!("{shown}: {answers}"));
+        let (head, body) = answers[at..].split_once("\r\n\r\n").unwrap_or_else(|| panic!("{shown}: {answers}"));
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")) && head.contains("\r\ncontent-type: application/json"), "{shown}: {head}");
+        assert!(
+            head.contains(&format!("\r\ncontent-length: {}\r\n", body.len())) && head.contains("\r\nconnection: close"),
+            "{shown}: {head}"
+        );
+        let body: Value = serde_json::from_str(body).unwrap_or_else(|_| panic!("{shown}: {body}"));
+        assert_eq!(
+            (&body["success"], &body["code"], body["requestId"].is_string()),
+            (&json!(false), &json!(code), true),
+            "{shown}: {body}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -189,4 +223,23 @@ async fn a_drain_lets_requests_end_and_streams_go() {
 
 fn surface(router: Router, path: &'static str) -> Surface {
     Surface { router, access: AccessTable::default().with(path, Access::Public), document: Default::default() }
+}
+
+#[tokio::test]
+async fn a_listener_that_fails_is_an_end_and_an_error() {
+    let hub = Server::start(&[]).await;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, other) = (listener.local_addr().unwrap(), listener.try_clone().unwrap());
+    let stop = CancellationToken::new();
+    let front = front::serve(listener, api::service(&hub.edge, []), server::front_settings(&hub.app), stop.clone());
+    let front = tokio::spawn(front);
+    let mut idle = TcpStream::connect(address).await.unwrap();
+    idle.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let mut begin = [0; 12];
+    idle.read_exact(&mut begin).await.unwrap();
+    assert_eq!(&begin, b"HTTP/1.1 200");
+    // What an accept meets from now on is no matter of one connection.
+    SockRef::from(&other).shutdown(std::net::Shutdown::Both).unwrap();
+    let ended = timeout(SOON, front).await.expect("it does not go on as if nothing were").unwrap();
+    assert!(ended.is_err() && stop.is_cancelled(), "{ended:?}");
 }

@@ -101,7 +101,7 @@ async fn capabilities_health_and_landing() {
     assert_eq!((status, &body["status"]), (200, &json!("ok")));
     assert!(body["activeSessions"].is_number() && body["queuedTasks"].is_number());
     let (status, body) = read(hub.request(Method::GET, "/ready").send().await.unwrap()).await;
-    assert_eq!((status, body), (200, json!({"status":"ready","reasons":[]})));
+    assert_eq!((status, body), (200, json!({"status":"ready","reasons":[],"unavailable":[]})));
 
     let landing = hub.request(Method::GET, "/").header("accept", "application/json").send().await.unwrap();
     assert_eq!(read(landing).await.1["urls"]["docs"], "/docs");

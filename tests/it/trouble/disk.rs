@@ -96,11 +96,17 @@ async fn a_full_disk_stops_the_model_and_nothing_else() {
 async fn a_full_file_system_is_the_same() {
     let possible = Command::new("unshare").args(["-rm", "sh", "-c", "mount -t tmpfs -o size=1m t /mnt"]).output();
     if !possible.is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: no file system of our own can be mounted here");
+        eprintln!("SKIPPED: no file system of our own can be mounted here");
         return;
     }
+    for (kind, path) in [("sqlite", "small/hub.db"), ("file", "small/log")] {
+        full_file_system(kind, path).await;
+    }
+}
+
+async fn full_file_system(kind: &str, path: &str) {
     let script = r#"mkdir small && mount -t tmpfs -o size=3m t small && exec "$0""#;
-    let mut hub = Hub::prepared(&[("STORAGE_PATH", "small/hub.db")]).through(&["unshare", "-rm", "sh", "-c", script]);
+    let mut hub = Hub::prepared(&[("STORAGE_TYPE", kind), ("STORAGE_PATH", path)]).through(&["unshare", "-rm", "sh", "-c", script]);
     hub.run().await;
     let (mut ada, session) = hub.session("ada").await;
     let filler = format!("/proc/{}/root{}/small/filler", hub.pid(), hub.directory().display());
@@ -116,8 +122,8 @@ async fn a_full_file_system_is_the_same() {
     std::fs::remove_file(&filler).expect("removed");
     let (next, _) = submit_until_taken(&mut ada, "/echo again").await;
     let failed = ada.end_of(&task).await;
-    assert_eq!((&failed["type"], &failed["data"]["code"]), (&json!("task_failed"), &json!("overloaded")), "{failed}");
-    assert_eq!(failed["data"]["partial"], texts(&ada.events(&session), &task));
+    assert_eq!((&failed["type"], &failed["data"]["code"]), (&json!("task_failed"), &json!("overloaded")), "{kind}: {failed}");
+    assert_eq!(failed["data"]["partial"], texts(&ada.events(&session), &task), "{kind}");
     assert_eq!(ada.end_of(&next).await["data"]["result"], "again");
     let mut back = hub.connect("ada").await;
     back.attach(&session, Some(&format!("{}.0", ada.epoch(&session)))).await;

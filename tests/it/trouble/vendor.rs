@@ -72,8 +72,23 @@ async fn a_vendor_that_keeps_failing_is_left_alone() {
     let end = ada.run("x").await;
     assert_eq!((&end["data"]["code"], &end["data"]["retryable"]), (&json!("upstream_unavailable"), &json!(true)));
     assert_eq!(vendor.counters().calls, asked, "it was not asked any more");
-    assert_eq!(hub.http("GET", "/ready", "ada").await.0, 503);
+    assert_eq!(end["data"]["retryable"], true);
+    let (status, ready) = hub.http("GET", "/ready", "ada").await;
+    assert_eq!((status, &ready["unavailable"], &ready["reasons"]), (503, &json!(["openai"]), &json!(["no model can be reached (openai)"])));
     assert_eq!(hub.http("GET", "/health", "ada").await.0, 200);
+}
+
+#[tokio::test]
+async fn one_vendor_of_two_that_keeps_failing_is_named_and_the_other_answers() {
+    let (hub, vendor) = Hub::with_vendor(&[("AGENT_HUB_AGENTS__PARROT__PROVIDER", "demo")]).await;
+    let mut ada = hub.connect("ada").await;
+    ada.create(json!({})).await;
+    vendor.set_script(Script::default().with_fault(Fault::Status(500, None), 0));
+    while ada.run("x").await["data"]["code"] != "upstream_unavailable" {}
+    let (status, ready) = hub.http("GET", "/ready", "ada").await;
+    assert_eq!((status, &ready["unavailable"], &ready["reasons"]), (200, &json!(["openai"]), &json!([])), "{ready}");
+    ada.create(json!({"agent": "parrot"})).await;
+    assert_eq!(ada.run("/echo still here").await["data"]["result"], "still here");
 }
 
 #[tokio::test]
