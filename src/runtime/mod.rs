@@ -6,6 +6,7 @@ pub mod hub;
 pub mod identity;
 pub mod log;
 pub mod metrics;
+pub mod quiet;
 pub mod quota;
 pub mod rate;
 pub mod refusal;

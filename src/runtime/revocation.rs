@@ -14,10 +14,10 @@ use agent_hub_protocol::{ErrorCode, Timestamp};
 use bytes::Bytes;
 use dashmap::{DashMap, Entry};
 use serde::{Deserialize, Serialize};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{identity::Principal, refusal::Refusal, session::unreadable};
+use super::{identity::Principal, quiet::Signal, refusal::Refusal, session::unreadable};
 use crate::store::{SharedStore, Space, StoreError, Write};
 
 /// Revoked tokens of one user that have not expired. Full: refused, because to forget one would make it valid again.
@@ -45,7 +45,7 @@ pub struct Revocations {
 #[must_use]
 pub struct TokenWatch {
     token: Uuid,
-    revoked: Pin<Box<WaitForCancellationFutureOwned>>,
+    revoked: Signal,
     watched: Arc<DashMap<Uuid, Watched>>,
 }
 
@@ -165,7 +165,7 @@ impl Revocations {
     fn watch_token(&self, token: Uuid) -> TokenWatch {
         let mut watched = self.watched.entry(token).or_default();
         watched.watches += 1;
-        TokenWatch { token, revoked: Box::pin(watched.revoked.clone().cancelled_owned()), watched: Arc::clone(&self.watched) }
+        TokenWatch { token, revoked: Signal::of(watched.revoked.clone()), watched: Arc::clone(&self.watched) }
     }
 }
 
@@ -185,7 +185,7 @@ impl Future for TokenWatch {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.revoked.as_mut().poll(cx)
+        self.revoked.poll(cx)
     }
 }
 

@@ -10,7 +10,8 @@ use std::{
 };
 
 use axum::{extract::Request, response::Response};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use bytes::Bytes;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::Upgraded};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{
@@ -72,6 +73,15 @@ impl Default for FrontSettings {
 /// A connection's place among all of the process. Every request carries a clone in its extensions; who upgrades keeps it.
 #[derive(Clone, Debug)]
 pub struct ConnectionPermit(#[expect(dead_code, reason = "held, not read")] Arc<OwnedSemaphorePermit>);
+
+/// The socket behind an upgraded connection, and what was read of it already: what HTTP wrapped around it has nothing more to do.
+///
+/// # Errors
+/// The connection is not one of [`serve`].
+pub fn reclaim(upgraded: Upgraded) -> Result<(TcpStream, Bytes), Upgraded> {
+    let parts = upgraded.downcast::<TokioIo<Watched<TcpStream>>>()?;
+    Ok((parts.io.into_inner().into_inner(), parts.read_buf))
+}
 
 /// A listener with a long backlog, bound so that a restarted hub gets its port back at once.
 ///

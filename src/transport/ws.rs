@@ -9,7 +9,6 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use tokio_tungstenite::{
@@ -23,7 +22,7 @@ use super::{
     connection::{Metered, Parts, refuse, serve, websocket_config},
     credentials::{AuthorizationHeader, PresentedCredentials},
     edge::Edge,
-    front::ConnectionPermit,
+    front::{ConnectionPermit, reclaim},
     problem::Problem,
     slots::Slot,
 };
@@ -148,8 +147,12 @@ async fn converse(
 ) {
     // The peer may be gone before the 101 is written.
     let Ok(upgraded) = upgrade.await else { return };
-    let stream = Metered::new(TokioIo::new(upgraded));
-    let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(websocket_config(&edge.socket))).await;
+    let Ok((stream, read)) = reclaim(upgraded) else {
+        tracing::error!("a connection that the front does not serve was upgraded");
+        return;
+    };
+    let config = Some(websocket_config(&edge.socket));
+    let socket = WebSocketStream::from_partially_read(Metered::new(stream), read.into(), Role::Server, config).await;
     match entry {
         Err(code) => refuse(socket, code).await,
         Ok(Entry { who, token, _slot }) => {

@@ -2,4 +2,4 @@
 
 mod runner;
 
-pub(crate) use runner::{Delta, Report, Run, Todo};
+pub(crate) use runner::{Delta, Report, Run};

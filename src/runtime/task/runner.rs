@@ -1,13 +1,12 @@
 //! Owns the model stream and the tools of one task; talks to the session's actor by messages only.
 //!
-//! The actor decides what to do next ([`Todo`]) and lets the runner work; the runner reports. Dropping the runner closes the connection to
+//! The actor decides what to do next ([`Work`]) and lets the runner work; the runner reports. Dropping the runner closes the connection to
 //! the vendor.
 
 use std::{
     collections::VecDeque,
     future::poll_fn,
     panic::AssertUnwindSafe,
-    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
     time::Instant,
@@ -17,7 +16,6 @@ use agent_hub_protocol::{TaskId, limits::MERGED_TOKEN_BYTES};
 use futures::{FutureExt, StreamExt, future::BoxFuture};
 use serde_json::Value;
 use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     provider::{CallEnd, ModelEvent, ModelRequest, ModelStream, ModelToolCall, ProviderError, ProviderErrorKind},
@@ -58,27 +56,16 @@ pub(crate) enum Report {
     /// A call asks a person.
     AskPerson(Call),
     /// What was to be done is done; the answer says what is next, once everything before it is durable.
-    Next { report: Option<CallReport>, reply: oneshot::Sender<Todo> },
+    Next { report: Option<CallReport>, reply: oneshot::Sender<Work> },
     /// The model call broke off.
     Failed(ProviderError),
-}
-
-/// What the runner is to do.
-pub(crate) struct Todo {
-    pub(crate) work: Work,
-    /// Cancelled to abort the model call, not the task.
-    pub(crate) abort: CancellationToken,
 }
 
 /// A runner at work, owned and polled by the actor: a task of its own would be woken once more for every piece of an answer. Dropping it
 /// ends the work.
 pub(crate) struct Run {
     pub(crate) task: TaskId,
-    /// Cancelled to stop the work.
-    pub(crate) stop: CancellationToken,
-    /// Cancelled to abort the present model call.
-    pub(crate) abort: CancellationToken,
-    reports: Reports,
+    desk: Desk,
     /// `None` once it has ended.
     work: Option<BoxFuture<'static, ()>>,
     /// Kept for as long as the work goes on.
@@ -88,31 +75,40 @@ pub(crate) struct Run {
 struct Runner {
     agent: Arc<Agent>,
     task: TaskId,
-    out: Reports,
+    desk: Desk,
 }
 
-/// What the runner has said and the actor has not taken. Both are polled by one task, the runner always before the actor looks here, so
-/// nobody has to be woken.
+/// Where the runner and its actor leave things for each other. Both are polled by one task, and the runner always before the actor looks
+/// here, so nobody has to be woken.
 #[derive(Clone, Default)]
-struct Reports(Arc<Mutex<VecDeque<Report>>>);
+struct Desk(Arc<Mutex<Left>>);
 
-impl Reports {
+#[derive(Default)]
+struct Left {
+    /// What the runner has said and the actor has not taken.
+    reports: VecDeque<Report>,
+    /// The actor wants the present model call to end.
+    abort: bool,
+}
+
+impl Desk {
     /// Waits until the actor has taken enough.
     async fn room(&self) {
-        poll_fn(|_| if self.queue().len() < REPORTS { Poll::Ready(()) } else { Poll::Pending }).await;
+        poll_fn(|_| if self.left().reports.len() < REPORTS { Poll::Ready(()) } else { Poll::Pending }).await;
+    }
+
+    /// Waits until the present model call is to be aborted.
+    async fn aborted(&self) {
+        poll_fn(|_| if self.left().abort { Poll::Ready(()) } else { Poll::Pending }).await;
     }
 
     async fn send(&self, report: Report) {
         self.room().await;
-        self.queue().push_back(report);
+        self.left().reports.push_back(report);
     }
 
-    fn take(&self) -> Option<Report> {
-        self.queue().pop_front()
-    }
-
-    fn queue(&self) -> MutexGuard<'_, VecDeque<Report>> {
-        // Each use is one step, so a queue whose user panicked is whole.
+    fn left(&self) -> MutexGuard<'_, Left> {
+        // Each use is one step, so what is left by a user that panicked is whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -121,33 +117,40 @@ impl Reports {
 struct Stopped;
 
 impl Run {
-    /// The work of a task.
-    pub(crate) fn new(agent: Arc<Agent>, task: TaskId, stop: CancellationToken, slot: Slot) -> Self {
-        let reports = Reports::default();
-        let runner = Runner { agent, task, out: reports.clone() };
-        let stopped = stop.clone();
-        let work = async move {
-            tokio::select! {
-                biased;
-                () = stopped.cancelled() => {}
-                _ = runner.run() => {}
-            }
-        };
-        Self::of(task, stop, slot, reports, work)
+    /// The work of a task, beginning with this.
+    pub(crate) fn new(agent: Arc<Agent>, task: TaskId, first: Work, slot: Slot) -> Self {
+        let desk = Desk::default();
+        let runner = Runner { agent, task, desk: desk.clone() };
+        Self::of(task, slot, desk, async move { drop(runner.run(first).await) })
     }
 
     /// A run that fails at once, with this reason.
-    pub(crate) fn failed(task: TaskId, stop: CancellationToken, slot: Slot, refusal: Refusal) -> Self {
-        let reports = Reports::default();
-        let out = reports.clone();
+    pub(crate) fn failed(task: TaskId, slot: Slot, refusal: Refusal) -> Self {
+        let desk = Desk::default();
+        let out = desk.clone();
         let error = ProviderError { kind: ProviderErrorKind::Config, message: refusal.message, retry_after: None };
-        Self::of(task, stop, slot, reports, async move { out.send(Report::Failed(error)).await })
+        Self::of(task, slot, desk, async move { out.send(Report::Failed(error)).await })
     }
 
-    fn of(task: TaskId, stop: CancellationToken, slot: Slot, reports: Reports, work: impl Future<Output = ()> + Send + 'static) -> Self {
+    fn of(task: TaskId, slot: Slot, desk: Desk, work: impl Future<Output = ()> + Send + 'static) -> Self {
         // A provider or tool that panics fails its task, not the session.
         let work = AssertUnwindSafe(work).catch_unwind().map(drop).boxed();
-        Self { task, stop, abort: CancellationToken::new(), reports, work: Some(work), _slot: slot }
+        Self { task, desk, work: Some(work), _slot: slot }
+    }
+
+    /// Ends the work now. What it had said can still be taken; after that it is over.
+    pub(crate) fn stop(&mut self) {
+        self.work = None;
+    }
+
+    /// Ends the present model call, not the work.
+    pub(crate) fn abort_call(&self) {
+        self.desk.left().abort = true;
+    }
+
+    /// A new call may begin: what was asked of the one before does not mean it.
+    pub(crate) fn allow_call(&self) {
+        self.desk.left().abort = false;
     }
 
     /// Lets the work go on. What it has to say is kept, up to a bound.
@@ -159,10 +162,10 @@ impl Run {
         }
     }
 
-    /// Lets the work go on, and takes a report; `None` when it has ended and everything was taken.
+    /// Lets the work go on, and takes a report; `None` when it is over and everything was taken.
     pub(crate) fn poll_report(&mut self, cx: &mut Context<'_>) -> Poll<Option<Report>> {
         self.poll_work(cx);
-        match self.reports.take() {
+        match self.try_report() {
             None if self.work.is_some() => Poll::Pending,
             taken => Poll::Ready(taken),
         }
@@ -170,37 +173,40 @@ impl Run {
 
     /// Takes a report that is there.
     pub(crate) fn try_report(&mut self) -> Option<Report> {
-        self.reports.take()
+        self.desk.left().reports.pop_front()
     }
 }
 
 impl Runner {
-    async fn run(self) -> Result<(), Stopped> {
-        let mut report = None;
+    async fn run(self, first: Work) -> Result<(), Stopped> {
+        let mut work = first;
         loop {
-            let todo = self.next(report.take()).await?;
-            match todo.work {
+            let report = match work {
                 Work::Nothing => return Ok(()),
-                Work::Tools(calls) => self.run_tools(calls).await,
-                Work::Model(ask) => match self.call_model(*ask, &todo.abort).await {
-                    Ok(done) => report = Some(done),
+                Work::Tools(calls) => {
+                    self.run_tools(calls).await;
+                    None
+                }
+                Work::Model(ask) => match self.call_model(*ask).await {
+                    Ok(done) => Some(done),
                     Err(error) => {
-                        self.out.send(Report::Failed(error)).await;
+                        self.desk.send(Report::Failed(error)).await;
                         return Ok(());
                     }
                 },
-            }
+            };
+            work = self.next(report).await?;
         }
     }
 
-    async fn next(&self, report: Option<CallReport>) -> Result<Todo, Stopped> {
+    async fn next(&self, report: Option<CallReport>) -> Result<Work, Stopped> {
         let (reply, answer) = oneshot::channel();
-        self.out.send(Report::Next { report, reply }).await;
+        self.desk.send(Report::Next { report, reply }).await;
         answer.await.map_err(|_| Stopped)
     }
 
     /// One model call: takes pieces as they come, hands them on as the actor has room, gathers them while it has not.
-    async fn call_model(&self, ask: ModelAsk, abort: &CancellationToken) -> Result<CallReport, ProviderError> {
+    async fn call_model(&self, ask: ModelAsk) -> Result<CallReport, ProviderError> {
         let request = ModelRequest {
             model: ask.model.or_else(|| self.agent.model.clone()),
             instructions: self.agent.instructions.clone(),
@@ -211,12 +217,11 @@ impl Runner {
         };
         let mut stream = self.agent.provider.call(request);
         let mut gathered = Gathered::default();
-        let mut aborted = pin!(abort.cancelled());
         let ended = loop {
             tokio::select! {
                 biased;
-                () = &mut aborted => break Ok(CallReport::Aborted),
-                () = self.out.room(), if !gathered.is_empty() => self.out.queue().push_back(gathered.take()),
+                () = self.desk.aborted() => break Ok(CallReport::Aborted),
+                () = self.desk.room(), if !gathered.is_empty() => self.desk.left().reports.push_back(gathered.take()),
                 ended = pull(&mut stream, &mut gathered), if gathered.has_room() => {
                     if let Some(ended) = ended {
                         break ended;
@@ -230,7 +235,7 @@ impl Runner {
         // The connection closes here, before anything is waited for.
         drop(stream);
         while !gathered.is_empty() {
-            self.out.send(gathered.take()).await;
+            self.desk.send(gathered.take()).await;
         }
         ended
     }
@@ -239,13 +244,13 @@ impl Runner {
         // People are asked last, when nothing else is left to do.
         let (ask, run): (Vec<Call>, Vec<Call>) = calls.into_iter().partition(|call| call.tool == ASK_USER);
         for call in run {
-            self.out.send(Report::ToolStarted(call.clone())).await;
+            self.desk.send(Report::ToolStarted(call.clone())).await;
             let started = Instant::now();
             let result = Err(format!("The tool {} is not configured in this hub", call.tool));
-            self.out.send(Report::ToolEnded { call, result, took: started.elapsed() }).await;
+            self.desk.send(Report::ToolEnded { call, result, took: started.elapsed() }).await;
         }
         for call in ask {
-            self.out.send(Report::AskPerson(call)).await;
+            self.desk.send(Report::AskPerson(call)).await;
         }
     }
 }

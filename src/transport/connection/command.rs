@@ -268,7 +268,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 self.token = token;
                 self.warned = false;
                 // Looked at at once, so that the old token's end is no longer waited for.
-                self.timer.as_mut().reset(tokio::time::Instant::now());
+                self.timer.set(tokio::time::Instant::now());
                 self.acknowledge_plain(asked);
             }
             Outcome::Refreshed(Err(refusal)) => self.refuse(asked, &refusal),

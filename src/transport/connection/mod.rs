@@ -25,7 +25,7 @@ use futures::{Sink, Stream, StreamExt, future::BoxFuture, stream::FuturesUnorder
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
-    time::{Instant, Sleep},
+    time::Instant,
 };
 use tokio_tungstenite::{
     WebSocketStream,
@@ -34,7 +34,7 @@ use tokio_tungstenite::{
         protocol::{CloseFrame, WebSocketConfig, frame::coding::CloseCode as WireCode},
     },
 };
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::CancellationToken;
 
 pub use metered::Metered;
 
@@ -46,6 +46,7 @@ use crate::{
     runtime::{
         Hub, Principal, Refusal,
         log::{LogEvent, ReadError, Reader, TailEnd},
+        quiet::{Alarm, Signal},
         revocation::TokenWatch,
         session::{After, Attach},
     },
@@ -179,7 +180,7 @@ struct Connection<S> {
     batch: Vec<LogEvent>,
     rate: Option<DefaultDirectRateLimiter>,
     flood: u32,
-    timer: Pin<Box<Sleep>>,
+    timer: Alarm,
     opened: Instant,
     next_ping: Instant,
     silent_pings: u32,
@@ -189,7 +190,7 @@ struct Connection<S> {
     progress: (u64, Instant),
     warned: bool,
     /// The hub announces that it stops; after that, the turn of this socket's batch to go.
-    going: Pin<Box<WaitForCancellationFutureOwned>>,
+    going: Signal,
     /// The batch, until then.
     batch_to_go: Option<CancellationToken>,
     reconnect_after: Duration,
@@ -230,7 +231,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         // Spread by the connection's number: the same for one socket however often it is asked, different for its neighbours.
         let reconnect_after = drain.spread.mul_f64((connection_id.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as f64 / (1_u64 << 24) as f64);
         let mut connection = Self {
-            going: Box::pin(drain.announce.clone().cancelled_owned()),
+            going: Signal::of(drain.announce.clone()),
             batch_to_go: Some(batch.clone()),
             reconnect_after,
             rate: settings.message_rate.map(|(per_second, burst)| {
@@ -238,7 +239,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 let burst = NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);
                 RateLimiter::direct(Quota::per_second(per_second).allow_burst(burst))
             }),
-            timer: Box::pin(tokio::time::sleep_until(now)),
+            timer: Alarm::at(now),
             opened: now,
             next_ping: now + settings.heartbeat,
             silent_pings: 0,
@@ -322,7 +323,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Takes in what commands came to. Returns whether any did.
     fn poll_commands(&mut self, cx: &mut Context<'_>) -> bool {
         let mut any = false;
-        while let Poll::Ready(Some(completed)) = self.commands.poll_next_unpin(cx) {
+        while !self.commands.is_empty()
+            && let Poll::Ready(Some(completed)) = self.commands.poll_next_unpin(cx)
+        {
             self.complete(completed);
             any = true;
         }
@@ -507,21 +510,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn poll_time(&mut self, cx: &mut Context<'_>) -> Option<Close> {
-        while self.going.as_mut().poll(cx).is_ready() {
+        while self.going.poll(cx).is_ready() {
             let Some(batch) = self.batch_to_go.take() else { return Some(Close::With(CloseCode::Restart)) };
-            self.going = Box::pin(batch.cancelled_owned());
+            self.going = Signal::of(batch);
             let reconnect_after_ms = u64::try_from(self.reconnect_after.as_millis()).unwrap_or(u64::MAX);
             self.say(&ConnectionMessage::GoingAway(GoingAway { reconnect_after_ms }));
         }
         if self.token.as_mut().is_some_and(|token| Pin::new(token).poll(cx).is_ready()) {
             return Some(Close::With(CloseCode::AuthenticationFailed));
         }
-        while self.timer.as_mut().poll(cx).is_ready() {
+        while self.timer.poll(cx).is_ready() {
             if let Some(close) = self.on_time() {
                 return Some(close);
             }
             let next = self.next_due();
-            self.timer.as_mut().reset(next);
+            self.timer.set(next);
         }
         None
     }

@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -16,6 +16,8 @@ use super::fold::State;
 use crate::harness::{Client, Hub, Random};
 
 const READERS: usize = 6;
+/// At least so many are looked at.
+const ATTACHES: usize = 200;
 
 /// What one attach was given.
 struct Attach {
@@ -25,7 +27,7 @@ struct Attach {
 }
 
 /// Keeps the session busy with everything a task can do, and tells how far its log has come.
-async fn keep_busy(mut ada: Client, session: String, head: Arc<AtomicU64>) -> Vec<String> {
+async fn keep_busy(mut ada: Client, session: String, head: Arc<AtomicU64>, attached_so_far: &AtomicUsize) -> Vec<String> {
     let follow = |ada: &Client| head.store(ada.position(&session), Ordering::Relaxed);
     for prompt in ["/pace 1 /tokens 900", "/reason 40 /pace 1 /tokens 300", "/pace 1 /tool web_search {\"q\": 1} /tokens 100"] {
         let task = ada.submit(prompt).await;
@@ -59,6 +61,11 @@ async fn keep_busy(mut ada: Client, session: String, head: Arc<AtomicU64>) -> Ve
     follow(&ada);
     ada.run("/pace 1 /fail 500 after 60").await;
     ada.run("/pace 0 /tokens 3000").await;
+    // However slow the machine is, there is something to see for all who are to attach.
+    while attached_so_far.load(Ordering::Relaxed) < ATTACHES {
+        ada.run("/pace 1 /tokens 200").await;
+        follow(&ada);
+    }
     ada.event_texts(&session)
 }
 
@@ -70,6 +77,7 @@ async fn keep_attaching(
     mut random: Random,
     head: Arc<AtomicU64>,
     done: Arc<AtomicBool>,
+    attached_so_far: Arc<AtomicUsize>,
 ) -> Vec<Attach> {
     let mut seen = Vec::new();
     let mut client = hub.connect("ada").await;
@@ -97,6 +105,7 @@ async fn keep_attaching(
         }
         let events = client.log[mark..].iter().filter(|text| text.contains(r#""at":"#)).cloned().collect();
         seen.push(Attach { after, attached, events });
+        attached_so_far.fetch_add(1, Ordering::Relaxed);
     }
     seen
 }
@@ -107,18 +116,19 @@ async fn every_attach_gets_the_whole_log_from_there_on() {
     let hub = Arc::new(Hub::start(&[]).await);
     let (ada, session) = hub.session("ada").await;
     let epoch = ada.epoch(&session).to_owned();
-    let (head, done) = (Arc::new(AtomicU64::new(1)), Arc::new(AtomicBool::new(false)));
+    let (head, done, count) = (Arc::new(AtomicU64::new(1)), Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let mut readers = JoinSet::new();
     for _ in 0..READERS {
         let random = random.another();
-        readers.spawn(keep_attaching(Arc::clone(&hub), session.clone(), epoch.clone(), random, Arc::clone(&head), Arc::clone(&done)));
+        let (head, done, count) = (Arc::clone(&head), Arc::clone(&done), Arc::clone(&count));
+        readers.spawn(keep_attaching(Arc::clone(&hub), session.clone(), epoch.clone(), random, head, done, count));
     }
-    let texts = keep_busy(ada, session.clone(), head).await;
+    let texts = keep_busy(ada, session.clone(), head, &count).await;
     done.store(true, Ordering::Relaxed);
     let attaches: Vec<Attach> = readers.join_all().await.into_iter().flatten().collect();
     let with = attaches.iter().filter(|attach| attach.after.is_some()).count();
     eprintln!("{} events, {} attaches, {with} with a cursor", texts.len(), attaches.len());
-    assert!(attaches.len() >= 200 && with >= 50 && attaches.len() - with >= 50);
+    assert!(attaches.len() >= ATTACHES && with >= 50 && attaches.len() - with >= 50);
 
     // What followed is the log, byte for byte.
     for Attach { after, attached, events } in &attaches {
