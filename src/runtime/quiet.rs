@@ -10,7 +10,10 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use tokio::time::{Instant, Sleep};
+use tokio::{
+    task::unconstrained,
+    time::{Instant, Sleep},
+};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// Who was registered by the last poll.
@@ -79,7 +82,11 @@ impl Alarm {
 
     /// Ready from that moment on.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.registered.already(cx) && Instant::now() < self.due { Poll::Pending } else { self.sleep.as_mut().poll(cx) }
+        if self.registered.already(cx) && Instant::now() < self.due {
+            return Poll::Pending;
+        }
+        // A task that has used up its budget would be turned away without being registered.
+        std::pin::pin!(unconstrained(self.sleep.as_mut())).poll(cx)
     }
 }
 
@@ -98,6 +105,18 @@ mod tests {
             alarm.poll(cx).map(|()| "alarm")
         })
         .await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_alarm_is_registered_by_a_task_without_budget() {
+        let start = Instant::now();
+        let mut alarm = Alarm::at(start + Duration::from_secs(5));
+        poll_fn(|cx| {
+            while tokio::task::coop::poll_proceed(cx).map(|unit| unit.made_progress()).is_ready() {}
+            alarm.poll(cx)
+        })
+        .await;
+        assert_eq!(start.elapsed().as_secs(), 5);
     }
 
     #[tokio::test(start_paused = true)]

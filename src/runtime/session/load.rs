@@ -53,18 +53,15 @@ pub(super) async fn session(store: &SharedStore, id: SessionId) -> Result<Loaded
     Ok(Loaded::Session(Box::new(state), from))
 }
 
-/// A finished task that has left memory, read from the log.
-pub(super) async fn old_task(store: &SharedStore, session: &SessionState, task: TaskId) -> Option<TaskView> {
-    let entry = TaskEntry::find(store, task).await.ok()??;
-    if entry.session != session.id {
-        return None;
-    }
-    let mut past = session.clone();
+/// A finished task that has left memory, read from the session's log.
+pub(super) async fn old_task(store: SharedStore, entry: TaskEntry, session: SessionState, task: TaskId) -> Option<TaskView> {
+    let (id, cursor) = (session.id, session.cursor());
+    let mut past = session;
     past.tasks.clear();
     past.line.clear();
     past.head = entry.first_seq - 1;
     loop {
-        let events = store.read(session.id, past.head, PAGE).await.ok()?;
+        let events = store.read(id, past.head, PAGE).await.ok()?;
         if events.is_empty() {
             return None;
         }
@@ -73,7 +70,7 @@ pub(super) async fn old_task(store: &SharedStore, session: &SessionState, task: 
             past.apply(&event);
             if event.task_id == Some(task) && event.body.event_type().is_terminal() {
                 let info = past.task_info(task)?;
-                return Some(TaskView { session: session.id, info, cursor: session.cursor(), last_seq: event.seq });
+                return Some(TaskView { session: id, info, cursor, last_seq: event.seq });
             }
         }
     }

@@ -13,6 +13,7 @@ use crate::runtime::{
     identity::Principal,
     log::Reader,
     refusal::Refusal,
+    session::state::SessionState,
 };
 
 /// A request that changes the session.
@@ -165,6 +166,13 @@ pub(crate) enum Ask {
     Attach(Attach, Reply<Attached>),
     View(Reply<Box<SessionView>>),
     Task(TaskId, Reply<Box<TaskView>>),
+}
+
+impl Envelope {
+    /// Whether it stops the work of the session's running task, should it be carried out.
+    pub(crate) fn would_stop(&self, state: &SessionState) -> bool {
+        matches!(&self.ask, Ask::Change(change, _) if state.would_stop(&self.who, change))
+    }
 }
 
 impl Ask {

@@ -458,7 +458,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             match polled {
                 // There may be more of the same session; the others come first.
                 Poll::Ready(Ok(())) | Poll::Pending => at += 1,
-                Poll::Ready(Err(error)) => self.lose(at, &error),
+                Poll::Ready(Err(error)) => {
+                    self.lose(at, &error);
+                    // What it attaches again with has not been polled.
+                    cx.waker().wake_by_ref();
+                }
             }
         }
         // Not kept at its largest: an idle socket must stay small.

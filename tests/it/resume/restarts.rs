@@ -1,5 +1,7 @@
 //! The same cursor on the next start, and on a session that has slept.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::fold::State;
@@ -154,7 +156,7 @@ async fn a_session_that_slept_answers_as_before() {
         if slept {
             break;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+        tokio::time::sleep(Duration::from_millis(25)).await;
     }
     assert!(slept, "it stays in memory");
 
@@ -171,4 +173,33 @@ async fn a_session_that_slept_answers_as_before() {
     let request = after["pendingInputs"][0]["requestId"].clone();
     back.done(json!({"type": "respond_input", "taskId": waiting, "requestId": request, "outcome": "accept", "payload": "this"})).await;
     assert_eq!(back.end_of(&waiting).await["type"], "task_completed");
+}
+
+#[tokio::test]
+async fn a_session_that_waits_for_its_turn_stays_and_costs_nothing() {
+    let hub = Hub::with_limits(&[("AGENT_HUB_RUNTIME__TASKS_PER_USER", "1"), ("AGENT_HUB_RUNTIME__IDLE_UNLOAD", "100 ms")]).await;
+    let (mut ada, session) = hub.session("ada").await;
+    let first = ada.submit("/pace 1 /tokens 3 /hang 2").await;
+    ada.until("token").await;
+    let waiting = ada.create(json!({})).await;
+    let second = ada.submit("/echo my turn").await;
+    ada.done(json!({"type": "detach_session", "sessionId": waiting})).await;
+    // Nobody follows it any more, and it has long been idle.
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    let before = cpu_ticks(hub.pid());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let spent = cpu_ticks(hub.pid()) - before;
+    assert!(spent < 50, "{spent} of about 100 ticks in which there was nothing to do");
+
+    ada.done(json!({"type": "cancel_task", "sessionId": session, "taskId": first})).await;
+    ada.attach(&waiting, None).await;
+    assert_eq!(ada.end_of(&second).await["data"]["result"], "my turn");
+}
+
+/// CPU time of a process so far, in hundredths of a second.
+fn cpu_ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
+    // Behind the name, which may hold anything: user and system time are the 12th and 13th fields from there.
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    fields[11].parse::<u64>().expect("ticks") + fields[12].parse::<u64>().expect("ticks")
 }

@@ -190,6 +190,13 @@ async fn a_deadline_ends_a_task_and_keeps_its_words() {
     assert_eq!((&end["type"], &end["data"]["timeoutMs"]), (&json!("task_timeout"), &json!(300)));
     assert_eq!(end["data"]["partial"], texts(&ada.events(&session), task));
     assert_eq!(ada.run("/echo next").await["data"]["result"], "next");
+    // Also when the model falls silent in the middle of a flood of words.
+    for silent_after in [126, 200, 1000] {
+        let prompt = format!("/pace 0 /tokens 5000 /hang {silent_after}");
+        let ack = ada.done(json!({"type": "submit_task", "prompt": prompt, "timeoutMs": 300})).await;
+        let end = ada.end_of(ack["taskId"].as_str().expect("an id")).await;
+        assert_eq!(end["type"], "task_timeout", "silent after {silent_after}");
+    }
     for bad in [json!(0), json!(3_600_001), json!(-1), json!("soon"), json!(1.5)] {
         ada.refused(json!({"type": "submit_task", "prompt": "x", "timeoutMs": bad}), "invalid_message").await;
     }

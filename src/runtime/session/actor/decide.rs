@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use agent_hub_protocol::{ErrorCode, SessionId};
+use agent_hub_protocol::{ErrorCode, SessionId, TaskId};
+use futures::FutureExt;
 use tokio::time::Instant;
 
 use super::{Actor, Until, durable::Owed};
 use crate::runtime::{
     Principal,
+    hub::Shared,
     refusal::Refusal,
     session::{
         entry::TaskEntry,
@@ -33,8 +35,13 @@ impl Actor {
     }
 
     async fn change(&mut self, who: &Principal, change: &Change, out: &mut Outbox) -> Result<Answer, Refusal> {
-        // Boxed like everything here that is rare, so that an idle session does not carry room for it.
-        let entry = Box::pin(self.find_entry(change)).await?;
+        let entry = match change.known_task() {
+            Some(task) if self.state.as_ref().is_some_and(|state| state.task(task).is_none()) => {
+                // Boxed like everything here that is rare, so that an idle session does not carry room for it.
+                self.meanwhile(find_entry(Arc::clone(&self.shared), self.id, task).boxed()).await?
+            }
+            _ => None,
+        };
         let shared = Arc::clone(&self.shared);
         let now = out.now;
         let quota = |resource| shared.quotas.take(who, resource, now);
@@ -63,29 +70,6 @@ impl Actor {
             }
             _ => Err(Refusal::session_not_found()),
         }
-    }
-
-    /// What the store knows of the change's task, where the state does not know it.
-    async fn find_entry(&mut self, change: &Change) -> Result<Option<TaskEntry>, Refusal> {
-        let Some(id) = change.known_task() else { return Ok(None) };
-        if self.state.as_ref().is_none_or(|state| state.task(id).is_some()) {
-            return Ok(None);
-        }
-        if let Some(other) = self.shared.tasks.get(&id).map(|session| *session).filter(|session| *session != self.id) {
-            // Being made, or at work, in another session: it may not have an entry yet.
-            let owner = TaskEntry::find(&self.shared.store, id).await?.map(|entry| entry.owner).unwrap_or_default();
-            return Ok(Some(TaskEntry { session: other, owner, first_seq: 0, fingerprint: String::new() }));
-        }
-        if let Some(entry) = TaskEntry::find(&self.shared.store, id).await? {
-            return Ok(Some(entry));
-        }
-        let owner = TaskEntry::erased_owner(&self.shared.store, &id.to_string()).await?;
-        Ok(owner.map(|owner| TaskEntry {
-            session: SessionId::from_uuid(uuid::Uuid::nil()),
-            owner,
-            first_seq: 0,
-            fingerprint: String::new(),
-        }))
     }
 
     pub(super) fn report(&mut self, report: Report, out: &mut Outbox, owed: &mut Owed) {
@@ -156,10 +140,24 @@ impl Actor {
 
     /// Stops the work if this request would, before it is decided.
     pub(super) fn stop_at_once(&mut self, envelope: &Envelope) {
-        if let (Ask::Change(change, _), Some(state), Some(run)) = (&envelope.ask, &self.state, &mut self.run)
-            && state.would_stop(&envelope.who, change)
+        if let (Some(state), Some(run)) = (&self.state, &mut self.run)
+            && envelope.would_stop(state)
         {
             run.stop();
         }
     }
+}
+
+/// What the store knows of a task that the session does not know.
+async fn find_entry(shared: Arc<Shared>, session: SessionId, task: TaskId) -> Result<Option<TaskEntry>, Refusal> {
+    let elsewhere = shared.tasks.get(&task).map(|session| *session).filter(|other| *other != session);
+    let id = task.to_string();
+    let (entry, erased) = tokio::try_join!(TaskEntry::find(&shared.store, task), TaskEntry::erased_owner(&shared.store, &id))?;
+    let of = |session, owner| TaskEntry { session, owner, first_seq: 0, fingerprint: String::new() };
+    Ok(match (elsewhere, entry, erased) {
+        // Being made, or at work, in another session: it may not have an entry yet.
+        (Some(other), entry, _) => Some(of(other, entry.map(|entry| entry.owner).unwrap_or_default())),
+        (None, Some(entry), _) => Some(entry),
+        (None, None, erased) => erased.map(|owner| of(SessionId::from_uuid(uuid::Uuid::nil()), owner)),
+    })
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{Actor, BATCH, Until};
+use super::{Actor, Until};
 use crate::{
     runtime::{
         log::TailEnd,
@@ -72,27 +72,31 @@ impl Actor {
         self.flight = Some(Flight { events: count, appended: self.shared.store.append(append) });
     }
 
-    /// Waits until what is on its way is durable. Requests that arrive meanwhile wait, but a cancel stops the work at once: a store that
-    /// stalls must not keep a model running.
+    /// Waits until what is on its way is durable.
     pub(super) async fn land(&mut self) -> Result<(), AppendError> {
-        let Some(mut flight) = self.flight.take() else { return Ok(()) };
+        let Some(flight) = self.flight.take() else { return Ok(()) };
+        self.meanwhile(flight.appended).await?;
+        self.shared.metrics.events.increment(flight.events as u64);
+        Ok(())
+    }
+
+    /// Waits for the store. Requests that arrive meanwhile wait, but a cancel stops the work at once: a store that stalls must not keep a
+    /// model running. The model is read on; what it says is gathered for the next batch.
+    pub(super) async fn meanwhile<T>(&mut self, mut answer: BoxFuture<'static, T>) -> T {
         poll_fn(|cx| {
-            if let Poll::Ready(result) = flight.appended.as_mut().poll(cx) {
-                return Poll::Ready(result);
+            if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
+                return Poll::Ready(answer);
             }
-            while self.waiting.len() < BATCH
+            while self.waiting.len() < self.shared.settings.inbox
                 && let Poll::Ready(Some(envelope)) = self.requests.poll_recv(cx)
             {
                 self.stop_at_once(&envelope);
                 self.waiting.push_back(envelope);
             }
-            // The model is read on meanwhile: what it says is gathered for the next batch.
             self.run.iter_mut().for_each(|run| run.poll_work(cx));
             Poll::Pending
         })
-        .await?;
-        self.shared.metrics.events.increment(flight.events as u64);
-        Ok(())
+        .await
     }
 
     /// Once the batch is durable, does what it owes.
@@ -111,7 +115,8 @@ impl Actor {
             drop(reply.send(answer));
         }
         for (reply, work) in owed.todos {
-            if let Some(run) = &self.run {
+            let aborted = self.state.as_ref().and_then(|state| state.active.as_ref()).is_some_and(|active| active.abort_call);
+            if let Some(run) = self.run.as_ref().filter(|_| !aborted) {
                 run.allow_call();
             }
             drop(reply.send(work));

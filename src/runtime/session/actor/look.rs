@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 
+use agent_hub_protocol::TaskId;
+use futures::FutureExt;
+
 use super::Actor;
 use crate::runtime::{
     log::Reader,
     refusal::Refusal,
     session::{
+        entry::TaskEntry,
         load,
         request::{After, Ask, Attach, Attached, Envelope, SessionView, TaskView},
     },
@@ -40,7 +44,7 @@ impl Actor {
                         let last_seq = known.last_seq;
                         state.task_info(task).map(|info| TaskView { session: self.id, info, cursor: state.cursor(), last_seq })
                     }
-                    None => Box::pin(load::old_task(&self.shared.store, state, task)).await,
+                    None => self.old_task(task).await,
                 };
                 drop(reply.send(view.map(Box::new).ok_or_else(Refusal::task_not_found)));
                 false
@@ -53,6 +57,15 @@ impl Actor {
                 first_socket
             }
         }
+    }
+
+    /// A finished task that has left memory.
+    async fn old_task(&mut self, task: TaskId) -> Option<TaskView> {
+        let store = self.shared.store.clone();
+        let found = self.meanwhile(async move { TaskEntry::find(&store, task).await }.boxed()).await;
+        let entry = found.ok().flatten().filter(|entry| entry.session == self.id)?;
+        let state = self.state.clone()?;
+        self.meanwhile(load::old_task(self.shared.store.clone(), entry, state, task).boxed()).await
     }
 
     fn attach(&self, attach: &Attach) -> Result<Attached, Refusal> {

@@ -181,12 +181,18 @@ impl Actor {
             return Chosen::Request(envelope);
         }
         self.set_timer();
-        let Self { stopped, requests, run, ticket, timer, tail, .. } = self;
+        let Self { stopped, requests, state, run, ticket, timer, tail, .. } = self;
         poll_fn(|cx| {
             if stopped.poll(cx).is_ready() {
                 return Poll::Ready(Chosen::Stop);
             }
             if let Poll::Ready(Some(envelope)) = requests.poll_recv(cx) {
+                // However many requests there are, the work goes on, unless this one ends it.
+                if let (Some(run), Some(state)) = (run.as_mut(), state.as_ref())
+                    && !envelope.would_stop(state)
+                {
+                    run.poll_work(cx);
+                }
                 return Poll::Ready(Chosen::Request(envelope));
             }
             if let Some(run) = run
@@ -263,17 +269,22 @@ impl Actor {
         if !self.waiting.is_empty() || !self.requests.is_empty() {
             return None;
         }
-        let Some(state) = &self.state else { return Some(Ending::Gone) };
-        let busy = self.run.is_some() || state.wants_slot().is_some() || self.tail.following() > 0 || !self.deferred.is_empty();
-        let idle = !busy && self.idle_since.elapsed() >= self.shared.settings.idle_unload;
+        if self.state.is_none() {
+            return Some(Ending::Gone);
+        }
+        let idle = !self.is_busy() && self.idle_since.elapsed() >= self.shared.settings.idle_unload;
         idle.then_some(Ending::Sleep)
+    }
+
+    fn is_busy(&self) -> bool {
+        let waits = self.state.as_ref().is_some_and(|state| state.wants_slot().is_some());
+        self.run.is_some() || waits || self.tail.following() > 0 || !self.deferred.is_empty()
     }
 
     fn set_timer(&mut self) {
         let Some(state) = &self.state else { return };
         let due = state.next_due(&self.shared.settings).map(|at| Instant::now() + at.since(Timestamp::now()));
-        let quiet = self.run.is_none() && self.tail.following() == 0;
-        let idle = quiet.then(|| self.idle_since + self.shared.settings.idle_unload);
+        let idle = (!self.is_busy()).then(|| self.idle_since + self.shared.settings.idle_unload);
         let Some(at) = [due, idle].into_iter().flatten().min() else {
             self.timer = None;
             return;

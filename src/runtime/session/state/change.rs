@@ -230,8 +230,10 @@ impl SessionState {
     /// Whether this request would stop work that goes on now: then it is stopped at once, before the request is recorded,
     /// because a store that stalls must not keep a model running.
     pub(crate) fn would_stop(&self, who: &Principal, change: &Change) -> bool {
-        match (change, &self.active) {
-            (Change::Cancel { task, .. }, Some(active)) => active.task == *task && who.user() == self.owner,
+        let Some(active) = self.active.as_ref().filter(|_| who.user() == self.owner) else { return false };
+        match change {
+            Change::Cancel { task, .. } => active.task == *task,
+            Change::End(_) | Change::Delete => true,
             _ => false,
         }
     }
