@@ -152,7 +152,7 @@ async fn converse(
         return;
     };
     let config = Some(websocket_config(&edge.socket));
-    let socket = WebSocketStream::from_partially_read(Metered::new(stream), read.into(), Role::Server, config).await;
+    let socket = WebSocketStream::from_partially_read(Metered::new(stream), read.to_vec(), Role::Server, config).await;
     match entry {
         Err(code) => refuse(socket, code).await,
         Ok(Entry { who, token, _slot }) => {

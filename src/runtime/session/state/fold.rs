@@ -64,6 +64,10 @@ impl SessionState {
         self.task_count += 1;
         let place = (queued.position as usize).min(self.line.len());
         self.line.insert(place, id);
+        // Most sessions that lie in memory have had one task: the usual growth would keep room for three more, of 700 bytes each.
+        if self.tasks.len() == self.tasks.capacity() {
+            self.tasks.reserve_exact(1 + self.tasks.len() / 2);
+        }
         self.tasks.push(Task {
             id,
             status: TaskStatus::Queued,
