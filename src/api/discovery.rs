@@ -3,11 +3,12 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::State,
     http::{HeaderValue, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
+use secrecy::ExposeSecret;
 use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -15,7 +16,7 @@ use utoipa::ToSchema;
 use super::docs::CommonErrors;
 use crate::{
     runtime::agent::{Agent, KNOWN_TOOLS, tool_specs},
-    transport::{Edge, Problem, auth::Who},
+    transport::{Edge, Problem, auth::Who, credentials::PresentedCredentials},
 };
 
 /// What a client may ask for.
@@ -170,13 +171,22 @@ pub(super) async fn metrics(State(edge): State<Arc<Edge>>) -> Result<Response, P
     Ok(([(header::CONTENT_TYPE, kind)], render()).into_response())
 }
 
-/// The unversioned paths mean the latest version.
-pub(super) async fn latest_version(uri: Uri) -> Response {
-    let rest = uri.path().strip_prefix("/api/agents").unwrap_or_default();
-    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+/// The unversioned paths mean the latest version. Who asks is asked there.
+pub(super) async fn latest_version(uri: Uri, credentials: Option<Extension<PresentedCredentials>>) -> Response {
+    let rest = uri.path().strip_prefix("/api/agents").unwrap_or_default().trim_end_matches('/');
+    // An `EventSource` follows the redirect with nothing but its URL, so what was taken out of that goes back to where it came from.
+    let token = credentials.as_ref().and_then(|credentials| credentials.query_token.as_ref()).map(ExposeSecret::expose_secret);
+    // A JWT needs no escaping; what does is none.
+    let plain = |token: &&str| token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte));
+    let token = token.filter(plain).map(|token| format!("token={token}"));
+    let query: Vec<&str> = uri.query().into_iter().chain(token.as_deref()).filter(|part| !part.is_empty()).collect();
+    let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
     // A part of a valid URI is a valid header value.
     match HeaderValue::try_from(format!("/api/v1/agents{rest}{query}")) {
-        Ok(place) => (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, place)]).into_response(),
+        Ok(mut place) => {
+            place.set_sensitive(true);
+            (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, place)]).into_response()
+        }
         Err(_) => Problem::not_found().into_response(),
     }
 }

@@ -45,11 +45,15 @@ pub fn surface(edge: &Arc<Edge>) -> Surface {
     let router = router
         .route("/ws/agents", axum::routing::any(socket::agents))
         .route("/api/agents", axum::routing::any(discovery::latest_version))
+        .route("/api/agents/", axum::routing::any(discovery::latest_version))
         .route("/api/agents/{*rest}", axum::routing::any(discovery::latest_version))
         .with_state(Arc::clone(edge));
     let access = AccessTable::default()
         .with("/health", Access::Public)
         .with("/ready", Access::Public)
+        .with("/api/agents", Access::Public)
+        .with("/api/agents/", Access::Public)
+        .with("/api/agents/{*rest}", Access::Public)
         .with("/metrics", Access::Metrics)
         .with("/auth/token", Access::Development)
         .with("/ws/agents", Access::Socket)

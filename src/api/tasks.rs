@@ -87,6 +87,10 @@ pub(super) struct AcceptedTask {
     /// Its session.
     #[schema(value_type = String, format = Uuid)]
     session_id: SessionId,
+    /// Where the prompt steers the task instead of being one: the `steerId` its receipts carry.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = Uuid)]
+    steer_id: Option<TaskId>,
 }
 
 /// Why a task is cancelled or suspended.
@@ -123,7 +127,7 @@ pub(super) struct StreamQuery {
     post, path = "/api/v1/agents/sessions/{id}/tasks", tag = "Tasks", request_body = NewTaskBody,
     params(
         ("id" = String, Path, format = Uuid),
-        ("Idempotency-Key" = Option<String>, Header, description = "Names the request, so that a repetition has no second effect"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Names the request, so that a repetition has no second effect; not looked at where the body has a `taskId`, which does the same"),
     ),
     responses(
         (status = 202, description = "Task accepted for processing", body = AcceptedTask), CommonErrors, ObjectErrors, BusyErrors
@@ -162,7 +166,8 @@ pub(super) async fn submit(
     let status = if known_before { edge.hub.task(&who, task_id).await?.info.status } else { TaskStatus::Queued };
     let poll_url = format!("/api/v1/agents/tasks/{task_id}");
     let stream_url = format!("{poll_url}/stream");
-    let body = AcceptedTask { task_id, status, poll_url, stream_url, session_id: done.session };
+    let steer_id = (task_id != own_id).then_some(own_id);
+    let body = AcceptedTask { task_id, status, poll_url, stream_url, session_id: done.session, steer_id };
     Ok((StatusCode::ACCEPTED, rated, Json(body)).into_response())
 }
 

@@ -3,7 +3,9 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use agent_hub_protocol::{Cursor, Epoch, ErrorCode, Event, Seq, SessionId, Timestamp, server_message::SessionAttached};
+use agent_hub_protocol::{
+    Cursor, Epoch, ErrorCode, Event, Seq, SessionId, Timestamp, server_message::SessionAttached, snapshot::SessionStatus,
+};
 use axum::{
     body::Body,
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
@@ -105,7 +107,7 @@ pub async fn session(listener: Listener<'_>, session: SessionId) -> Result<Respo
     let Listener { edge, who, from, last_event_id } = listener;
     if let Some(text) = &last_event_id {
         let view = edge.hub.session(who, session).await?;
-        let ended = view.info.status == agent_hub_protocol::snapshot::SessionStatus::Ended;
+        let ended = view.info.status == SessionStatus::Ended;
         if ended && text.parse().is_ok_and(|cursor: Cursor| cursor == view.cursor) {
             return Ok(at_the_end());
         }
@@ -115,11 +117,14 @@ pub async fn session(listener: Listener<'_>, session: SessionId) -> Result<Respo
     let after = last_event_id.map_or(After::Snapshot, After::Cursor);
     let attached = edge.hub.attach(who, session, Attach { after, socket: false }).await?;
     let mut opening = Vec::new();
+    let mut ended = false;
     let reader = attached.reader;
     match attached.snapshot {
         None => opening.extend_from_slice(b": attached\n\n"),
         Some(snapshot) => {
             let id = Cursor { epoch: reader.epoch().clone(), seq: reader.position() };
+            // Nothing follows the end of a session.
+            ended = snapshot.session.status == SessionStatus::Ended;
             let message = SessionAttached {
                 session_id: session,
                 epoch: id.epoch.clone(),
@@ -131,7 +136,7 @@ pub async fn session(listener: Listener<'_>, session: SessionId) -> Result<Respo
             frame(&mut opening, "snapshot", Some((&id.epoch, id.seq)), &message);
         }
     }
-    Ok(respond(Flow::new(edge, who, reader, SessionFrames, opening, (token, slot))))
+    Ok(respond(Flow { ended, ..Flow::new(edge, who, reader, SessionFrames, opening, (token, slot)) }))
 }
 
 /// `EventSource` stops coming back when it is told that there is no content.

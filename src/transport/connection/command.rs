@@ -371,8 +371,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
 async fn change_wherever(hub: &Hub, who: &Principal, task: TaskId, change: Change, asked: &mut Asked) -> Result<Done, Refusal> {
     let session = hub.session_of(who, task).await?;
-    asked.session = Some(session);
-    hub.change(who, session, change).await
+    let done = hub.change(who, session, change).await;
+    // Whoever it does not belong to is not told which session it is.
+    asked.session = (!matches!(&done, Err(refusal) if refusal.code == ErrorCode::Forbidden)).then_some(session);
+    done
 }
 
 impl Asked {

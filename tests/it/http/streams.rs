@@ -168,6 +168,11 @@ async fn the_log_by_page_and_as_a_stream() {
     let ended = fresh.rest().await;
     let last = ended.last().unwrap().id.clone().unwrap();
     assert_eq!(stream(format!("?after={last}")).await.status(), 204);
+    // Where nothing follows, the state is all there is to say, and the id it says it with leads to the 204.
+    for query in ["", "?after=zz"] {
+        let all = Frames::of(stream(query.to_owned()).await).rest().await;
+        assert_eq!((names(&all), all[0].id.as_ref()), (vec!["snapshot"], Some(&last)), "{query}");
+    }
 }
 
 #[tokio::test]

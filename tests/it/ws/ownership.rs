@@ -54,7 +54,9 @@ async fn everything_of_somebody_else_is_forbidden() {
         // With no session of his own, then with one.
         let own = if named == 0 { None } else { Some(bob.create(json!({})).await) };
         for attempt in attempts(&session, &task, own.as_deref()) {
-            bob.refused(attempt, "forbidden").await;
+            let named = attempt["sessionId"].clone();
+            let refused = bob.refused(attempt, "forbidden").await;
+            assert!(refused["sessionId"] != *session || named == *session, "it tells whose task it is: {refused}");
         }
         // Detaching from what one is not attached to does nothing, whoever it belongs to.
         for target in [session.as_str(), &new_id()] {

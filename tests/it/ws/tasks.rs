@@ -129,7 +129,10 @@ async fn a_task_is_steered_between_and_within_calls() {
     // A task that ends first gives its input back.
     let task = ada.submit("/echo x /hang 1").await;
     ada.until("token").await;
-    let answer = ada.done(json!({"type": "submit_task", "onBusy": "steer", "prompt": "too late", "taskId": new_id()})).await;
+    let submit = json!({"type": "submit_task", "onBusy": "steer", "prompt": "too late", "taskId": new_id()});
+    let answer = ada.done(submit.clone()).await;
+    let again = ada.done(submit).await;
+    assert_eq!((&again["taskId"], &again["seq"]), (&answer["taskId"], &answer["seq"]), "the same answer again");
     ada.done(json!({"type": "cancel_task", "taskId": task})).await;
     let rejected = ada.until("steer_rejected").await;
     assert_eq!(rejected["data"]["input"], "too late");

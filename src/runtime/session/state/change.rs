@@ -186,9 +186,10 @@ impl SessionState {
             let same = task.fingerprint == fingerprint;
             return if same { Ok(Some(self.repeated(Some(new.id), Some(task.first_seq)))) } else { Err(conflict("task")) };
         }
-        if let Some(steer) = self.tasks.iter().flat_map(|task| &task.steers).find(|steer| steer.id == new.id) {
+        let steers = self.tasks.iter().flat_map(|task| task.steers.iter().map(move |steer| (task.id, steer)));
+        if let Some((task, steer)) = steers.into_iter().find(|(_, steer)| steer.id == new.id) {
             let same = new.on_busy == OnBusy::Steer && steer.input == new.prompt;
-            return if same { Ok(Some(self.repeated(Some(new.id), Some(steer.seq)))) } else { Err(conflict("task")) };
+            return if same { Ok(Some(self.repeated(Some(task), Some(steer.seq)))) } else { Err(conflict("task")) };
         }
         match lookup.entry {
             None => Ok(None),
