@@ -1,7 +1,9 @@
 //! One WebSocket: reads commands, follows sessions, answers. One task, one timer, no queue of events: what a socket is shown it
 //! takes from the logs itself, as fast as its peer reads.
 
+mod clock;
 mod command;
+mod farewell;
 mod frames;
 mod metered;
 
@@ -16,22 +18,22 @@ use std::{
 };
 
 use agent_hub_protocol::{
-    CloseCode, Command, ErrorCode, Seq, SessionId, Timestamp,
+    CloseCode, Command, ErrorCode, Seq, SessionId,
     limits::Limits,
-    server_message::{AuthExpiring, CaughtUp, ConnectionMessage, GoingAway, Welcome},
+    server_message::{CaughtUp, ConnectionMessage, Welcome},
     version::Version,
 };
 use futures::{Sink, Stream, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncWrite},
     time::Instant,
 };
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
         Error as WsError, Message,
-        protocol::{CloseFrame, WebSocketConfig, frame::coding::CloseCode as WireCode},
+        protocol::{WebSocketConfig, frame::coding::CloseCode as WireCode},
     },
 };
 use tokio_util::sync::CancellationToken;
@@ -40,6 +42,7 @@ pub use metered::Metered;
 
 use self::{
     command::Completed,
+    farewell::say_close,
     frames::{error_frame, text},
 };
 use crate::{
@@ -61,12 +64,6 @@ const FLOOD: u32 = 200;
 const TURNS: usize = 64;
 /// How long the closing handshake may take.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
-/// What a peer may go on sending while it is being closed.
-const LINGER_BYTES: usize = 16 * 1024 * 1024;
-/// How long before its end a token's holder is told.
-const EXPIRY_WARNING: Duration = Duration::from_secs(60);
-/// A token's end is meant by its issuer's clock.
-const EXPIRY_LEEWAY: Duration = Duration::from_secs(5);
 
 /// The numbers a socket works by.
 #[derive(Clone, Debug)]
@@ -513,78 +510,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.control.push_back(text(message));
     }
 
-    fn poll_time(&mut self, cx: &mut Context<'_>) -> Option<Close> {
-        while self.going.poll(cx).is_ready() {
-            let Some(batch) = self.batch_to_go.take() else { return Some(Close::With(CloseCode::Restart)) };
-            self.going = Signal::of(batch);
-            let reconnect_after_ms = u64::try_from(self.reconnect_after.as_millis()).unwrap_or(u64::MAX);
-            self.say(&ConnectionMessage::GoingAway(GoingAway { reconnect_after_ms }));
-        }
-        if self.token.as_mut().is_some_and(|token| Pin::new(token).poll(cx).is_ready()) {
-            return Some(Close::With(CloseCode::AuthenticationFailed));
-        }
-        while self.timer.poll(cx).is_ready() {
-            if let Some(close) = self.on_time() {
-                return Some(close);
-            }
-            let next = self.next_due();
-            self.timer.set(next);
-        }
-        None
-    }
-
-    fn on_time(&mut self) -> Option<Close> {
-        let now = Instant::now();
-        let written = self.socket.get_ref().written();
-        if !self.flushing || written != self.progress.0 {
-            self.progress = (written, now);
-        } else if now.duration_since(self.progress.1) >= self.settings.stall_timeout {
-            return Some(Close::With(CloseCode::Stalled));
-        }
-        if now.duration_since(self.opened) >= self.settings.max_age {
-            return Some(Close::With(CloseCode::Restart));
-        }
-        if now >= self.next_ping {
-            if self.silent_pings >= 2 {
-                return Some(Close::With(CloseCode::HeartbeatMissed));
-            }
-            self.silent_pings += 1;
-            self.next_ping = now + self.settings.heartbeat;
-            // A peer that is behind proves itself by taking bytes; a ping would only wait behind them.
-            if !self.flushing {
-                self.control.push_back(Message::Ping(Vec::new().into()));
-            } else if written != 0 && self.progress.1 == now {
-                self.silent_pings = 0;
-            }
-        }
-        let end = self.who.expires_at()?;
-        let clock = Timestamp::now();
-        if clock >= end.plus(EXPIRY_LEEWAY) {
-            return Some(Close::With(CloseCode::TokenExpired));
-        }
-        if !self.warned && clock.plus(EXPIRY_WARNING) >= end {
-            self.warned = true;
-            let left = end.plus(EXPIRY_LEEWAY).since(clock);
-            self.say(&ConnectionMessage::AuthExpiring(AuthExpiring { in_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX) }));
-        }
-        None
-    }
-
-    fn next_due(&self) -> Instant {
-        let now = Instant::now();
-        let mut due = self.next_ping.min(self.opened + self.settings.max_age);
-        if self.flushing {
-            due = due.min(self.progress.1 + self.settings.stall_timeout);
-        }
-        if let Some(end) = self.who.expires_at() {
-            let clock = Timestamp::now();
-            let left = if self.warned { end.plus(EXPIRY_LEEWAY).since(clock) } else { end.since(clock).saturating_sub(EXPIRY_WARNING) };
-            due = due.min(now + left);
-        }
-        // A stall may begin at any time, so it is looked for at least this often; never in a busy loop.
-        due.min(now + self.settings.stall_timeout).max(now + Duration::from_millis(10))
-    }
-
     async fn close(mut self: Box<Self>, close: Close) {
         // Readers leave first: nobody waits for a socket that says goodbye.
         self.following.clear();
@@ -599,35 +524,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             say_close(&mut socket, code.into(), reason).await;
         };
         drop(tokio::time::timeout(CLOSE_WITHIN, farewell).await);
-    }
-}
-
-/// Sends a close frame and waits for the peer's.
-async fn say_close<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut WebSocketStream<S>, code: u16, reason: &'static str) {
-    let frame = CloseFrame { code: WireCode::from(code), reason: reason.into() };
-    if socket.close(Some(frame)).await.is_err() {
-        return;
-    }
-    while let Some(message) = socket.next().await {
-        if message.is_err() {
-            return linger(socket.get_mut()).await;
-        }
-    }
-}
-
-/// Reads away what the peer is still sending: to close over unread bytes would reset the connection, and the peer would lose the
-/// close frame that says why.
-async fn linger<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) {
-    let mut unread = vec![0; 8 * 1024];
-    let mut left = LINGER_BYTES;
-    if stream.shutdown().await.is_err() {
-        return;
-    }
-    while let Ok(read @ 1..) = stream.read(&mut unread).await {
-        left = left.saturating_sub(read);
-        if left == 0 {
-            return;
-        }
     }
 }
 
