@@ -98,7 +98,7 @@ async fn all_wrong_fields_are_told_at_once() {
             &post,
             &steer,
             json!({"input":"","when":"later","steerId":"1"}),
-            vec![input, ("when", "when must be one of next_step, now"), ("steerId", "steerId must be a UUID of version 4 or 7")],
+            vec![input, ("when", "when must be next_step or now"), ("steerId", "steerId must be a UUID of version 4 or 7")],
         ),
         (&post, &steer, json!({"input":7}), vec![input]),
         (
