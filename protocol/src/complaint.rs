@@ -39,10 +39,12 @@ pub fn take_wrong_fields<T: DeserializeOwned>(object: &mut Map<String, Value>) -
 /// The complaint about an object whose fields are well one by one: one stands there twice, or is missing.
 pub fn of_whole(error: &serde_json::Error) -> Option<Complaint> {
     let text = error.to_string();
-    let what = match () {
-        () if text.starts_with("duplicate field `") => "is given twice",
-        () if text.starts_with("missing field `") => "is required",
-        () => return None,
+    let what = if text.starts_with("duplicate field `") {
+        "is given twice"
+    } else if text.starts_with("missing field `") {
+        "is required"
+    } else {
+        return None;
     };
     let field = text.split('`').nth(1)?.to_owned();
     Some(Complaint { message: format!("{field} {what}"), field })
