@@ -95,7 +95,7 @@ mod tests {
     use crate::client_message::{RespondInput, SubmitTask};
 
     fn complaints<T: DeserializeOwned>(object: Value) -> Vec<String> {
-        let Value::Object(mut object) = object else { panic!("an object") };
+        let mut object: Map<String, Value> = serde_json::from_value(object).expect("an object");
         take_wrong_fields::<T>(&mut object).into_iter().map(|complaint| complaint.message).collect()
     }
 
