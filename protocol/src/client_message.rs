@@ -1,10 +1,14 @@
 //! Client → server. `sessionId` defaults to the connection's current session.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use serde_json::{Map, Value};
 
 use crate::{
+    complaint,
     error_code::ErrorCode,
     ids::{SessionId, TaskId},
     limits,
@@ -47,9 +51,9 @@ macro_rules! client_messages {
                 match self { $(ClientMessage::$name(_) => $text,)* }
             }
 
-            fn decode(kind: &str, text: &str) -> Option<Result<Self, serde_json::Error>> {
+            fn decode(kind: &str, text: &str) -> Option<Result<Self, String>> {
                 match kind {
-                    $($text => Some(serde_json::from_str::<$body>(text).map(ClientMessage::$name)),)*
+                    $($text => Some(serde_json::from_str::<$body>(text).map(ClientMessage::$name).map_err(|error| wrong::<$body>(text, &error))),)*
                     _ => None,
                 }
             }
@@ -355,14 +359,18 @@ impl Command {
             let message = format!("Invalid JSON: nested deeper than {} levels", limits::JSON_DEPTH);
             return Err(refuse(ErrorCode::InvalidJson, None, message));
         }
-        let head: Head = serde_json::from_str(text).map_err(|error| match error.classify() {
-            serde_json::error::Category::Data => refuse(ErrorCode::InvalidMessage, None, format!("Invalid message: {}", plain(&error))),
+        let head = serde_json::from_str::<Head>(text);
+        // serde reads an array as a struct with its fields in order, and refuses one of another length as if it were no JSON.
+        if !text.trim_start().starts_with('{') && serde_json::from_str::<IgnoredAny>(text).is_ok() {
+            return Err(refuse(ErrorCode::InvalidMessage, None, "Invalid message: must be a JSON object".to_owned()));
+        }
+        let head = head.map_err(|error| match error.classify() {
+            serde_json::error::Category::Data => {
+                let what = complaint::of_whole(&error).map_or_else(|| UNREADABLE.to_owned(), |complaint| complaint.message);
+                refuse(ErrorCode::InvalidMessage, None, format!("Invalid message: {what}"))
+            }
             _ => refuse(ErrorCode::InvalidJson, None, "Invalid JSON".to_owned()),
         })?;
-        // serde reads an array as a struct with its fields in order.
-        if !text.trim_start().starts_with('{') {
-            return Err(refuse(ErrorCode::InvalidMessage, None, "Invalid message: not an object".to_owned()));
-        }
         let id = match head.id {
             None | Some(Value::Null) => None,
             Some(value) => match serde_json::from_value(value) {
@@ -382,7 +390,7 @@ impl Command {
         };
         match ClientMessage::decode(&kind, text) {
             Some(Ok(message)) => Ok(Self { id, message }),
-            Some(Err(error)) => Err(refuse(ErrorCode::InvalidMessage, id, format!("Invalid {kind}: {}", plain(&error)))),
+            Some(Err(error)) => Err(refuse(ErrorCode::InvalidMessage, id, format!("Invalid {kind}: {error}"))),
             None => {
                 let kind: String = kind.chars().take(64).collect();
                 Err(refuse(ErrorCode::UnknownType, id, format!("Unknown message type: {kind}")))
@@ -404,19 +412,19 @@ struct Head {
     id: Option<Value>,
 }
 
-/// The complaint without serde's line and column, which mean nothing to a sender of one line; cut, because it may quote a whole field.
-fn plain(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    let end = text.rfind(" at line ").unwrap_or(text.len());
-    let mut short: String = text[..end].chars().take(COMPLAINT_CHARS).collect();
-    if short.len() < end {
-        short.push('…');
-    }
-    short
-}
+/// Said of what no field can be blamed for: half of a surrogate pair, a number past every range.
+const UNREADABLE: &str = "it has a text or a number that cannot be read";
 
-/// Enough for a field's name, what was expected, and the start of what was found.
-const COMPLAINT_CHARS: usize = 200;
+/// All that is wrong with the fields of a command.
+fn wrong<T: DeserializeOwned>(text: &str, error: &serde_json::Error) -> String {
+    let Ok(mut fields) = serde_json::from_str::<Map<String, Value>>(text) else { return UNREADABLE.to_owned() };
+    let mut complaints = complaint::take_wrong_fields::<T>(&mut fields);
+    complaints.extend(complaint::of_whole(error));
+    if complaints.is_empty() {
+        return UNREADABLE.to_owned();
+    }
+    complaints.into_iter().map(|complaint| complaint.message).collect::<Vec<_>>().join("; ")
+}
 
 /// Whether brackets outside strings nest deeper than `limit`. Cheaper than parsing, and before it.
 pub fn deeper_than(text: &str, limit: usize) -> bool {

@@ -5,6 +5,7 @@
 //! `PROTOCOL.md` beside this crate says when each message is allowed and what happens otherwise.
 
 pub mod client_message;
+pub mod complaint;
 pub mod cursor;
 pub mod error_code;
 pub mod event;

@@ -113,9 +113,9 @@ pub(super) enum BusyErrors {
 )]
 struct Base;
 
-/// The document of the native routes, as it is served without adapters.
+/// The document of the native routes, as it is served in development mode without adapters.
 pub fn document() -> openapi::OpenApi {
-    finished(super::documented().into_openapi())
+    finished(super::documented(true).into_openapi())
 }
 
 /// A document of routes with what all of them share.

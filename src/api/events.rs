@@ -45,8 +45,8 @@ pub(super) struct MessagesQuery {
     /// Only those before this cursor: the `next` of the page before.
     before: Option<String>,
     /// How many, 200 at most; otherwise 50.
-    #[param(minimum = 1, maximum = 200)]
-    limit: Option<usize>,
+    #[param(value_type = Option<usize>, minimum = 1, maximum = 200)]
+    limit: Option<String>,
 }
 
 /// A page of a conversation.
@@ -69,8 +69,8 @@ pub(super) struct EventsQuery {
     /// The same, for an `EventSource` that was made with `after` and comes back.
     last_event_id: Option<String>,
     /// How many on a page, 1000 at most; otherwise 200.
-    #[param(minimum = 1, maximum = 1000)]
-    limit: Option<usize>,
+    #[param(value_type = Option<usize>, minimum = 1, maximum = 1000)]
+    limit: Option<String>,
 }
 
 /// A page of a log.
@@ -106,7 +106,7 @@ pub(super) async fn messages(
     SessionPath(id): SessionPath,
     ApiQuery(query): ApiQuery<MessagesQuery>,
 ) -> Result<Json<MessageList>, Problem> {
-    let limit = page_size(query.limit, USUAL_MESSAGES, MOST_MESSAGES)?;
+    let limit = page_size(query.limit.as_deref(), USUAL_MESSAGES, MOST_MESSAGES)?;
     let before =
         query.before.map(|text| text.parse::<Cursor>().map_err(|_| Problem::invalid("before", "before must be a cursor"))).transpose()?;
     let view = edge.hub.session(&who, id).await?;
@@ -145,7 +145,7 @@ pub(super) async fn events(
         let last_event_id = sse::last_event_id(&headers, query.last_event_id.or(query.after));
         return sse::session(Listener { edge: &edge, who: &who, from, last_event_id }, id).await;
     }
-    let limit = page_size(query.limit, USUAL_EVENTS, MOST_EVENTS)?;
+    let limit = page_size(query.limit.as_deref(), USUAL_EVENTS, MOST_EVENTS)?;
     let view = edge.hub.session(&who, id).await?;
     Ok(Json(page(&edge, id, *view, query.after.or(query.last_event_id), limit).await?).into_response())
 }

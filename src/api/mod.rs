@@ -41,7 +41,9 @@ pub struct Surface {
 
 /// The native routes.
 pub fn surface(edge: &Arc<Edge>) -> Surface {
-    let (router, document) = documented().with_state(Arc::clone(edge)).split_for_parts();
+    let (router, _) = documented(true).with_state(Arc::clone(edge)).split_for_parts();
+    // What does not exist here is not written about; the gate answers for it.
+    let document = documented(edge.settings.development).into_openapi();
     let router = router
         .route("/ws/agents", axum::routing::any(socket::agents))
         .route("/api/agents", axum::routing::any(discovery::latest_version))
@@ -83,9 +85,11 @@ pub fn service(edge: &Arc<Edge>, others: impl IntoIterator<Item = Surface>) -> G
     Guard::new(Arc::clone(edge), router)
 }
 
-/// The routes that are written about.
-fn documented() -> OpenApiRouter<Arc<Edge>> {
-    OpenApiRouter::new()
+/// The routes that are written about, with or without those of development mode.
+fn documented(development: bool) -> OpenApiRouter<Arc<Edge>> {
+    let routes = OpenApiRouter::new();
+    let routes = if development { routes.routes(routes!(identity::token)) } else { routes };
+    routes
         .routes(routes!(sessions::create, sessions::list))
         .routes(routes!(sessions::read, sessions::update, sessions::delete))
         .routes(routes!(sessions::end))
@@ -102,7 +106,6 @@ fn documented() -> OpenApiRouter<Arc<Edge>> {
         .routes(routes!(discovery::capabilities))
         .routes(routes!(identity::ticket))
         .routes(routes!(identity::revoke))
-        .routes(routes!(identity::token))
         .routes(routes!(discovery::health))
         .routes(routes!(discovery::ready))
         .routes(routes!(discovery::metrics))

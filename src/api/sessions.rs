@@ -15,12 +15,12 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     docs::{CommonErrors, ObjectErrors},
-    support::{ApiQuery, Rated, SessionPath, idempotent_id, optional_id, page_size, tool_names},
+    support::{ApiQuery, SessionPath, idempotent_id, limited, optional_id, page_size, tool_names},
     views::{CreatedSession, SessionBody, SessionSummary},
 };
 use crate::{
-    runtime::{admission::NewSession, agent::KNOWN_TOOLS, rate::RateCategory, session::Change},
-    transport::{Edge, Problem, auth::Who, json::ApiJson},
+    runtime::{Principal, admission::NewSession, agent::KNOWN_TOOLS, rate::RateCategory, session::Change},
+    transport::{Edge, Problem, auth::Who, json::ApiDraft},
 };
 
 /// Sessions on one page of a list.
@@ -83,8 +83,8 @@ pub(super) struct ListQuery {
     /// The `next` of the page before.
     before: Option<String>,
     /// How many, 200 at most; otherwise 50.
-    #[param(minimum = 1, maximum = 200)]
-    limit: Option<usize>,
+    #[param(value_type = Option<usize>, minimum = 1, maximum = 200)]
+    limit: Option<String>,
 }
 
 /// Create a session
@@ -96,30 +96,29 @@ pub(super) struct ListQuery {
     responses((status = 201, description = "Session created", body = CreatedSession), CommonErrors),
     security(("bearerAuth" = []))
 )]
-pub(super) async fn create(
-    State(edge): State<Arc<Edge>>,
-    Who(who): Who,
-    headers: HeaderMap,
-    ApiJson(body): ApiJson<NewSessionBody>,
-) -> Result<Response, Problem> {
-    let rated = Rated::check(&edge, RateCategory::Session, &who)?;
-    let chosen = optional_id("sessionId", body.session_id)?;
-    let derived = idempotent_id(&headers, &who, "session")?.map(SessionId::from_uuid);
+pub(super) async fn create(State(edge): State<Arc<Edge>>, Who(who): Who, headers: HeaderMap, draft: ApiDraft<NewSessionBody>) -> Response {
+    limited(&edge, RateCategory::Session, &who, created(&edge, &who, &headers, draft)).await
+}
+
+async fn created(edge: &Edge, who: &Principal, headers: &HeaderMap, draft: ApiDraft<NewSessionBody>) -> Result<Response, Problem> {
+    let ApiDraft(body, mut issues) = draft;
+    let chosen = issues.note(optional_id("sessionId", body.session_id));
+    let derived = issues.note(idempotent_id(headers, who, "session")).map(SessionId::from_uuid);
     let asked = CreateSession {
         session_id: chosen.or(derived),
         agent: body.agent,
-        tools: tool_names(body.tools)?,
+        tools: issues.note(tool_names(body.tools)),
         model: body.model,
         name: body.name,
         tags: body.tags,
         metadata: body.metadata,
     };
-    let session = NewSession::check(asked, edge.hub.agents(), &KNOWN_TOOLS.map(|(name, _)| name), false)?;
-    edge.hub.welcome(&who).await?;
-    let done = edge.hub.change(&who, session.id, Change::Create(session)).await?;
-    let view = edge.hub.session(&who, done.session).await?;
+    let session = issues.finish(NewSession::check(asked, edge.hub.agents(), &KNOWN_TOOLS.map(|(name, _)| name), false))?;
+    edge.hub.welcome(who).await?;
+    let done = edge.hub.change(who, session.id, Change::Create(session)).await?;
+    let view = edge.hub.session(who, done.session).await?;
     let place = HeaderValue::try_from(format!("/api/v1/agents/sessions/{}", done.session)).ok();
-    let mut response = (StatusCode::CREATED, rated, Json(CreatedSession::of(*view))).into_response();
+    let mut response = (StatusCode::CREATED, Json(CreatedSession::of(*view))).into_response();
     if let Some(place) = place {
         response.headers_mut().insert(header::LOCATION, place);
     }
@@ -139,7 +138,7 @@ pub(super) async fn list(
     Who(who): Who,
     ApiQuery(query): ApiQuery<ListQuery>,
 ) -> Result<Json<SessionList>, Problem> {
-    let limit = page_size(query.limit, USUAL_PAGE, LARGEST_PAGE)?;
+    let limit = page_size(query.limit.as_deref(), USUAL_PAGE, LARGEST_PAGE)?;
     let before =
         query.before.map(|text| page_token(&text).ok_or_else(|| Problem::invalid("before", "before must be the next of another page")));
     let page = edge.hub.list_sessions(&who, before.transpose()?, limit).await?;
@@ -171,20 +170,20 @@ pub(super) async fn update(
     State(edge): State<Arc<Edge>>,
     Who(who): Who,
     SessionPath(id): SessionPath,
-    ApiJson(body): ApiJson<SessionChangeBody>,
+    ApiDraft(body, issues): ApiDraft<SessionChangeBody>,
 ) -> Result<Json<SessionBody>, Problem> {
     let SessionChangeBody { name, tags, metadata, model } = body;
     let nothing = name.is_none() && tags.is_none() && metadata.is_none() && model.is_none();
+    // The same bounds as at the beginning.
+    let asked = CreateSession {
+        name: name.clone(),
+        tags: tags.clone(),
+        metadata: metadata.clone(),
+        model: model.clone(),
+        ..CreateSession::default()
+    };
+    issues.finish(NewSession::check(asked, edge.hub.agents(), &[], false))?;
     if !nothing {
-        // The same bounds as at the beginning.
-        let asked = CreateSession {
-            name: name.clone(),
-            tags: tags.clone(),
-            metadata: metadata.clone(),
-            model: model.clone(),
-            ..CreateSession::default()
-        };
-        NewSession::check(asked, edge.hub.agents(), &[], false)?;
         edge.hub.change(&who, id, Change::Update(SessionUpdated { name, tags, metadata, model })).await?;
     }
     let view = edge.hub.session(&who, id).await?;

@@ -10,7 +10,7 @@ use axum::{
     Json,
     extract::State,
     http::{HeaderMap, StatusCode},
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -18,17 +18,22 @@ use utoipa::ToSchema;
 
 use super::{
     docs::{BusyErrors, CommonErrors, ObjectErrors},
-    support::{Rated, TaskPath, idempotent_id, optional_id},
+    support::{TaskPath, idempotent_id, limited, optional_id},
     tasks::{ReasonBody, change},
     views::TaskBody,
 };
 use crate::{
     runtime::{
+        Principal, Refusal,
         admission::{NewSteer, check_reason, check_response},
         rate::RateCategory,
         session::Change,
     },
-    transport::{Edge, Problem, auth::Who, json::ApiJson},
+    transport::{
+        Edge, Problem,
+        auth::Who,
+        json::{ApiDraft, ApiJson},
+    },
 };
 
 /// A steering input.
@@ -101,19 +106,29 @@ pub(super) async fn steer(
     Who(who): Who,
     TaskPath(task): TaskPath,
     headers: HeaderMap,
-    ApiJson(body): ApiJson<SteerBody>,
-) -> Result<Response, Problem> {
-    let rated = Rated::check(&edge, RateCategory::Task, &who)?;
-    let chosen = optional_id("steerId", body.steer_id)?;
-    let derived = idempotent_id(&headers, &who, "steer")?.map(TaskId::from_uuid);
+    draft: ApiDraft<SteerBody>,
+) -> Response {
+    limited(&edge, RateCategory::Task, &who, steered(&edge, &who, task, &headers, draft)).await
+}
+
+async fn steered(
+    edge: &Edge,
+    who: &Principal,
+    task: TaskId,
+    headers: &HeaderMap,
+    draft: ApiDraft<SteerBody>,
+) -> Result<(StatusCode, Json<AcceptedSteer>), Problem> {
+    let ApiDraft(body, mut issues) = draft;
+    let chosen = issues.note(optional_id("steerId", body.steer_id));
+    let derived = issues.note(idempotent_id(headers, who, "steer")).map(TaskId::from_uuid);
     let asked =
         SteerTask { session_id: None, task_id: task, input: body.input.unwrap_or_default(), when: body.when, steer_id: chosen.or(derived) };
-    let steer = NewSteer::check(&asked, edge.hub.settings())?;
+    let steer = issues.finish(NewSteer::check(&asked, edge.hub.settings()))?;
     let steer_id = steer.id;
-    edge.hub.welcome(&who).await?;
-    let session = edge.hub.session_of(&who, task).await?;
-    edge.hub.change(&who, session, Change::Steer(steer)).await?;
-    Ok((StatusCode::ACCEPTED, rated, Json(AcceptedSteer { steer_id, task_id: task, status: "accepted" })).into_response())
+    edge.hub.welcome(who).await?;
+    let session = edge.hub.session_of(who, task).await?;
+    edge.hub.change(who, session, Change::Steer(steer)).await?;
+    Ok((StatusCode::ACCEPTED, Json(AcceptedSteer { steer_id, task_id: task, status: "accepted" })))
 }
 
 /// Answer a task's request for input
@@ -129,17 +144,21 @@ pub(super) async fn respond(
     State(edge): State<Arc<Edge>>,
     Who(who): Who,
     TaskPath(task): TaskPath,
-    ApiJson(body): ApiJson<RespondBody>,
+    ApiDraft(body, mut issues): ApiDraft<RespondBody>,
 ) -> Result<(StatusCode, Json<TaskBody>), Problem> {
+    if body.outcome.is_none() {
+        issues.add(Refusal::invalid("outcome", "outcome must be accept or reject"));
+    }
     let answer = RespondInput {
         session_id: None,
         task_id: task,
         request_id: body.request_id.unwrap_or_default(),
-        outcome: body.outcome.ok_or_else(|| Problem::invalid("outcome", "outcome must be accept or reject"))?,
+        // One that is missing is refused below.
+        outcome: body.outcome.unwrap_or(InputOutcome::Reject),
         payload: body.payload,
         edited_arguments: body.edited_arguments,
     };
-    check_response(&answer)?;
+    issues.finish(check_response(&answer))?;
     change(&edge, &who, task, Change::Respond(answer)).await
 }
 

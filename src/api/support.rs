@@ -1,20 +1,18 @@
 //! What most handlers need.
 
+use std::future::Future;
+
 use agent_hub_protocol::{SessionId, TaskId};
 use axum::{
     extract::{FromRequestParts, Path, Query},
     http::{HeaderMap, HeaderName, request::Parts},
-    response::{IntoResponseParts, ResponseParts},
+    response::{IntoResponse, Response},
 };
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use crate::{
-    runtime::{
-        Principal,
-        admission::derived_uuid,
-        rate::{RateCategory, RateState},
-    },
+    runtime::{Principal, Refusal, admission::derived_uuid, rate::RateCategory},
     transport::{Edge, Problem, rate_headers},
 };
 
@@ -32,10 +30,6 @@ pub(super) struct TaskPath(pub(super) TaskId);
 /// The query, refused as JSON.
 #[derive(Clone, Debug)]
 pub(super) struct ApiQuery<T>(pub(super) T);
-
-/// What is left of a rate, for the headers.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Rated(Option<RateState>);
 
 impl<S: Send + Sync> FromRequestParts<S> for SessionPath {
     type Rejection = Problem;
@@ -62,48 +56,46 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for ApiQuery<T> {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let Query(query) = Query::try_from_uri(&parts.uri).map_err(|error| {
-            // "Failed to deserialize query string: limit: invalid digit found in string"
-            let text = error.body_text();
-            let complaint = text.split_once(": ").map_or(text.as_str(), |(_, rest)| rest);
-            let (field, message) = complaint.split_once(": ").unwrap_or(("query", complaint));
-            Problem::invalid(field, message)
+            // Every field is text here, so all that can be wrong is "…: duplicate field `limit`".
+            match error.body_text().split('`').nth(1) {
+                Some(field) => Problem::invalid(field, format!("{field} is given twice")),
+                None => Problem::invalid("query", "The query cannot be read"),
+            }
         })?;
         Ok(Self(query))
     }
 }
 
-impl Rated {
-    /// Counts a request of `who`.
-    ///
-    /// # Errors
-    /// 429 when there were too many.
-    pub(super) fn check(edge: &Edge, category: RateCategory, who: &Principal) -> Result<Self, Problem> {
-        Ok(Self(edge.hub.rates().check(category, who.user())?))
+/// Counts a request of `who` and answers it with `work`, or with 429 when there were too many. Either answer, also a refusal of `work`,
+/// says what is left.
+pub(super) async fn limited<R: IntoResponse>(
+    edge: &Edge,
+    category: RateCategory,
+    who: &Principal,
+    work: impl Future<Output = Result<R, Problem>>,
+) -> Response {
+    let state = match edge.hub.rates().check(category, who.user()) {
+        Ok(state) => state,
+        Err(refusal) => return Problem::from(refusal).into_response(),
+    };
+    let mut response = work.await.into_response();
+    if let Some(state) = state {
+        rate_headers::write(&state, response.headers_mut());
     }
-}
-
-impl IntoResponseParts for Rated {
-    type Error = std::convert::Infallible;
-
-    fn into_response_parts(self, mut parts: ResponseParts) -> Result<ResponseParts, Self::Error> {
-        if let Some(state) = self.0 {
-            rate_headers::write(&state, parts.headers_mut());
-        }
-        Ok(parts)
-    }
+    response
 }
 
 /// The id that an `Idempotency-Key` stands for: the same for the same user, purpose and key, on every transport and after a restart.
 ///
 /// # Errors
 /// 400 when the key is not 1 to 255 printable ASCII characters, or there are several.
-pub(super) fn idempotent_id(headers: &HeaderMap, who: &Principal, purpose: &str) -> Result<Option<Uuid>, Problem> {
+pub(super) fn idempotent_id(headers: &HeaderMap, who: &Principal, purpose: &str) -> Result<Option<Uuid>, Refusal> {
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(value) = values.next() else { return Ok(None) };
     let key = value.to_str().unwrap_or_default();
     if values.next().is_some() || !(1..=MAX_IDEMPOTENCY_KEY).contains(&key.len()) {
         let text = format!("Idempotency-Key must be 1 to {MAX_IDEMPOTENCY_KEY} printable ASCII characters");
-        return Err(Problem::invalid("Idempotency-Key", text));
+        return Err(Refusal::invalid("Idempotency-Key", text));
     }
     Ok(Some(derived_uuid(who.user(), purpose, key)))
 }
@@ -112,15 +104,15 @@ pub(super) fn idempotent_id(headers: &HeaderMap, who: &Principal, purpose: &str)
 ///
 /// # Errors
 /// 400, naming the field.
-pub(super) fn optional_id<T: std::str::FromStr>(field: &str, text: Option<String>) -> Result<Option<T>, Problem> {
-    text.map(|text| text.parse().map_err(|_| Problem::invalid(field, format!("{field} must be a UUID of version 4 or 7")))).transpose()
+pub(super) fn optional_id<T: std::str::FromStr>(field: &str, text: Option<String>) -> Result<Option<T>, Refusal> {
+    text.map(|text| text.parse().map_err(|_| Refusal::invalid(field, format!("{field} must be a UUID of version 4 or 7")))).transpose()
 }
 
 /// The names of tools as a body gives them: any JSON, so that a wrong type is refused with the words clients know.
 ///
 /// # Errors
 /// 400.
-pub(super) fn tool_names(tools: Option<serde_json::Value>) -> Result<Option<Vec<String>>, Problem> {
+pub(super) fn tool_names(tools: Option<serde_json::Value>) -> Result<Option<Vec<String>>, Refusal> {
     use serde_json::Value;
     match tools {
         None | Some(Value::Null) => Ok(None),
@@ -128,11 +120,11 @@ pub(super) fn tool_names(tools: Option<serde_json::Value>) -> Result<Option<Vec<
             .into_iter()
             .map(|name| match name {
                 Value::String(name) => Ok(name),
-                _ => Err(Problem::invalid("tools", "Invalid tool specified")),
+                _ => Err(Refusal::invalid("tools", "Invalid tool specified")),
             })
             .collect::<Result<_, _>>()
             .map(Some),
-        Some(_) => Err(Problem::invalid("tools", "Tools must be an array")),
+        Some(_) => Err(Refusal::invalid("tools", "Tools must be an array")),
     }
 }
 
@@ -147,11 +139,11 @@ pub(super) fn text(value: Option<serde_json::Value>) -> Option<String> {
 /// How many of a list: `asked`, but not more than `most`.
 ///
 /// # Errors
-/// 400 for none.
-pub(super) fn page_size(asked: Option<usize>, usual: usize, most: usize) -> Result<usize, Problem> {
-    match asked {
+/// 400 for none, and for what is no number.
+pub(super) fn page_size(asked: Option<&str>, usual: usize, most: usize) -> Result<usize, Problem> {
+    match asked.map(str::parse::<usize>) {
         None => Ok(usual),
-        Some(0) => Err(Problem::invalid("limit", "limit must be at least 1")),
-        Some(asked) => Ok(asked.min(most)),
+        Some(Ok(asked)) if asked > 0 => Ok(asked.min(most)),
+        Some(_) => Err(Problem::invalid("limit", format!("limit must be a whole number from 1 to {most}"))),
     }
 }

@@ -11,7 +11,7 @@ use axum::{
     Json,
     extract::State,
     http::{HeaderMap, StatusCode},
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -19,7 +19,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     docs::{BusyErrors, CommonErrors, ObjectErrors},
-    support::{ApiQuery, Rated, SessionPath, TaskPath, idempotent_id, optional_id, text, tool_names},
+    support::{ApiQuery, SessionPath, TaskPath, idempotent_id, limited, optional_id, text, tool_names},
     views::TaskBody,
     wait,
 };
@@ -34,7 +34,7 @@ use crate::{
         Edge, Problem,
         auth::Who,
         client_address::ClientAddress,
-        json::ApiJson,
+        json::{ApiDraft, ApiJson},
         sse::{self, Listener},
     },
 };
@@ -107,8 +107,8 @@ pub(super) struct ReasonBody {
 #[into_params(parameter_in = Query)]
 pub(super) struct WaitQuery {
     /// Seconds to wait for a change of the task, 60 at most. Unfinished tasks only.
-    #[param(maximum = 60)]
-    wait: Option<u64>,
+    #[param(value_type = Option<u64>, minimum = 0, maximum = 60)]
+    wait: Option<String>,
 }
 
 /// Where a stream begins.
@@ -139,11 +139,21 @@ pub(super) async fn submit(
     Who(who): Who,
     SessionPath(session): SessionPath,
     headers: HeaderMap,
-    ApiJson(body): ApiJson<NewTaskBody>,
-) -> Result<Response, Problem> {
-    let rated = Rated::check(&edge, RateCategory::Task, &who)?;
-    let chosen = optional_id("taskId", body.task_id)?;
-    let derived = idempotent_id(&headers, &who, "task")?.map(TaskId::from_uuid);
+    draft: ApiDraft<NewTaskBody>,
+) -> Response {
+    limited(&edge, RateCategory::Task, &who, submitted(&edge, &who, session, &headers, draft)).await
+}
+
+async fn submitted(
+    edge: &Edge,
+    who: &Principal,
+    session: SessionId,
+    headers: &HeaderMap,
+    draft: ApiDraft<NewTaskBody>,
+) -> Result<(StatusCode, Json<AcceptedTask>), Problem> {
+    let ApiDraft(body, mut issues) = draft;
+    let chosen = issues.note(optional_id("taskId", body.task_id));
+    let derived = issues.note(idempotent_id(headers, who, "task")).map(TaskId::from_uuid);
     let asked = SubmitTask {
         session_id: Some(session),
         prompt: text(body.prompt),
@@ -152,23 +162,23 @@ pub(super) async fn submit(
         options: body.options,
         timeout_ms: body.timeout_ms,
         context: body.context,
-        tools: tool_names(body.tools)?,
+        tools: issues.note(tool_names(body.tools)),
         workflow: body.workflow,
         input: None,
     };
-    let task = NewTask::check(asked, edge.hub.settings())?;
+    let task = issues.finish(NewTask::check(asked, edge.hub.settings()))?;
     let own_id = task.id;
-    edge.hub.welcome(&who).await?;
-    let done = edge.hub.change(&who, session, Change::Submit(task)).await?;
+    edge.hub.welcome(who).await?;
+    let done = edge.hub.change(who, session, Change::Submit(task)).await?;
     let task_id = done.task.unwrap_or(own_id);
     // A new task is queued, whatever it has become by now; of one that was there before, say what it is.
     let known_before = done.repeated || task_id != own_id;
-    let status = if known_before { edge.hub.task(&who, task_id).await?.info.status } else { TaskStatus::Queued };
+    let status = if known_before { edge.hub.task(who, task_id).await?.info.status } else { TaskStatus::Queued };
     let poll_url = format!("/api/v1/agents/tasks/{task_id}");
     let stream_url = format!("{poll_url}/stream");
     let steer_id = (task_id != own_id).then_some(own_id);
     let body = AcceptedTask { task_id, status, poll_url, stream_url, session_id: done.session, steer_id };
-    Ok((StatusCode::ACCEPTED, rated, Json(body)).into_response())
+    Ok((StatusCode::ACCEPTED, Json(body)))
 }
 
 /// Get a task's status and result
@@ -184,18 +194,22 @@ pub(super) async fn read(
     Who(who): Who,
     TaskPath(task): TaskPath,
     ApiQuery(query): ApiQuery<WaitQuery>,
-) -> Result<Response, Problem> {
-    let rated = Rated::check(&edge, RateCategory::Poll, &who)?;
-    let seconds = query.wait.unwrap_or(0);
-    if seconds > LONGEST_WAIT {
-        return Err(Problem::invalid("wait", format!("wait must be at most {LONGEST_WAIT} seconds")));
-    }
-    let mut view = edge.hub.task(&who, task).await?;
+) -> Response {
+    limited(&edge, RateCategory::Poll, &who, polled(&edge, &who, task, query)).await
+}
+
+async fn polled(edge: &Arc<Edge>, who: &Principal, task: TaskId, query: WaitQuery) -> Result<Json<TaskBody>, Problem> {
+    let seconds = match query.wait.as_deref().map(str::parse::<u64>) {
+        None => 0,
+        Some(Ok(seconds)) if seconds <= LONGEST_WAIT => seconds,
+        Some(_) => return Err(Problem::invalid("wait", format!("wait must be a whole number from 0 to {LONGEST_WAIT}"))),
+    };
+    let mut view = edge.hub.task(who, task).await?;
     if seconds > 0 && !view.info.status.is_terminal() {
-        wait::for_change(&edge, &who, &view, Duration::from_secs(seconds)).await?;
-        view = edge.hub.task(&who, task).await?;
+        wait::for_change(edge, who, &view, Duration::from_secs(seconds)).await?;
+        view = edge.hub.task(who, task).await?;
     }
-    Ok((rated, Json(TaskBody::of(*view))).into_response())
+    Ok(Json(TaskBody::of(*view)))
 }
 
 /// Stream a task's output

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     agent::{Agents, KNOWN_TOOLS},
-    refusal::Refusal,
+    refusal::{Issues, Refusal},
     settings::RuntimeSettings,
 };
 
@@ -85,28 +85,27 @@ impl NewSession {
     /// # Errors
     /// `invalid_message`, naming the field.
     pub fn check(asked: CreateSession, agents: &Agents, default_tools: &[&str], by_socket: bool) -> Result<Self, Refusal> {
-        let agent = agents.choose(asked.agent.as_deref())?.name.clone();
+        let mut issues = Issues::default();
+        let agent = issues.note(agents.choose(asked.agent.as_deref()).map(|agent| agent.name.clone()));
         let tools = match asked.tools {
-            Some(tools) => check_tools(tools)?,
+            Some(tools) => issues.note(check_tools(tools)),
             None => default_tools.iter().map(|t| (*t).to_owned()).collect(),
         };
         let tags = asked.tags.unwrap_or_default();
         if tags.len() > MAX_TAGS {
-            return Err(Refusal::invalid("tags", format!("At most {MAX_TAGS} tags")));
+            issues.add(Refusal::invalid("tags", format!("At most {MAX_TAGS} tags")));
         }
-        for tag in &tags {
-            short("tags", tag)?;
-        }
+        issues.note(tags.iter().try_for_each(|tag| short("tags", tag)));
         for (field, text) in [("name", &asked.name), ("model", &asked.model)] {
             if let Some(text) = text {
-                short(field, text)?;
+                issues.note(short(field, text));
             }
         }
         if let Some(metadata) = &asked.metadata {
-            check_metadata(metadata)?;
+            issues.note(check_metadata(metadata));
         }
         let id = asked.session_id.unwrap_or_else(SessionId::random);
-        Ok(Self { id, agent, tools, model: asked.model, name: asked.name, tags, metadata: asked.metadata, by_socket })
+        issues.finish(Ok(Self { id, agent, tools, model: asked.model, name: asked.name, tags, metadata: asked.metadata, by_socket }))
     }
 }
 
@@ -119,17 +118,20 @@ impl NewTask {
         if asked.workflow.is_some() {
             return Err(Refusal::new(ErrorCode::NotSupported, "This hub has no workflows"));
         }
-        let prompt = asked.prompt.ok_or_else(|| Refusal::invalid("prompt", prompt_range(settings.prompt_chars)))?;
-        let prompt = clean_text("prompt", prompt.trim(), settings.prompt_chars)?;
+        let mut issues = Issues::default();
+        let prompt = asked.prompt.unwrap_or_default();
+        let prompt = issues.note(clean_text("prompt", prompt.trim(), settings.prompt_chars));
         let timeout = match asked.timeout_ms {
             None => settings.task_timeout,
             Some(ms) if (1..=settings.max_task_timeout.as_millis()).contains(&u128::from(ms)) => Duration::from_millis(ms),
             Some(_) => {
                 let most = settings.max_task_timeout.as_millis();
-                return Err(Refusal::invalid("timeoutMs", format!("timeoutMs must be between 1 and {most}")));
+                issues.add(Refusal::invalid("timeoutMs", format!("timeoutMs must be between 1 and {most}")));
+                settings.task_timeout
             }
         };
-        Ok(Self {
+        let tools = asked.tools.map(|tools| issues.note(check_tools(tools)));
+        issues.finish(Ok(Self {
             id: asked.task_id.unwrap_or_else(TaskId::random),
             id_chosen: asked.task_id.is_some(),
             prompt,
@@ -137,8 +139,8 @@ impl NewTask {
             options: asked.options,
             timeout,
             context: asked.context.map(|text| strip_control(&text)).filter(|text| !text.trim().is_empty()),
-            tools: asked.tools.map(check_tools).transpose()?,
-        })
+            tools,
+        }))
     }
 
     /// The event that records it, at this place in the session's line.
@@ -258,16 +260,18 @@ fn clean_text(field: &str, text: &str, max_chars: usize) -> Result<String, Refus
     let text = strip_control(text);
     let chars = text.chars().count();
     if chars > max_chars {
-        return Err(Refusal { code: ErrorCode::PromptTooLong, ..Refusal::invalid(field, prompt_range(max_chars)) });
+        return Err(Refusal { code: ErrorCode::PromptTooLong, ..Refusal::invalid(field, text_range(field, max_chars)) });
     }
     if text.trim().is_empty() {
-        return Err(Refusal::invalid(field, prompt_range(max_chars)));
+        return Err(Refusal::invalid(field, text_range(field, max_chars)));
     }
     Ok(text)
 }
 
-fn prompt_range(max_chars: usize) -> String {
-    format!("Prompt must be between 1 and {max_chars} characters")
+/// The seed's text, which begins with a capital letter.
+fn text_range(field: &str, max_chars: usize) -> String {
+    let name = if field == "input" { "Input" } else { "Prompt" };
+    format!("{name} must be between 1 and {max_chars} characters")
 }
 
 /// Without control characters other than tab, line feed and carriage return.

@@ -18,5 +18,5 @@ pub mod task;
 
 pub use hub::Hub;
 pub use identity::{Plan, Principal};
-pub use refusal::Refusal;
+pub use refusal::{Issues, Refusal};
 pub use settings::RuntimeSettings;

@@ -5,6 +5,11 @@ use std::time::Duration;
 use agent_hub_protocol::ErrorCode;
 use serde_json::{Map, Value};
 
+/// What is wrong with the fields of one request, to be told together.
+#[derive(Debug, Default)]
+#[must_use = "a request with issues has to be refused"]
+pub struct Issues(Vec<Refusal>);
+
 /// A refused request, in the protocol's terms. The edge turns the code into a status or a close code.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("{message}")]
@@ -17,6 +22,57 @@ pub struct Refusal {
     pub retry_after: Option<Duration>,
     /// More, for programs. On HTTP `limit` and `resetsAt` stand at the top level of the body.
     pub details: Option<Box<Map<String, Value>>>,
+}
+
+impl Issues {
+    /// One more.
+    pub fn add(&mut self, refusal: Refusal) {
+        self.0.push(refusal);
+    }
+
+    /// Whether nothing is wrong so far.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What was checked; where it is refused, something empty that stands in for it while the rest is looked at.
+    pub fn note<T: Default>(&mut self, checked: Result<T, impl Into<Refusal>>) -> T {
+        checked.unwrap_or_else(|refusal| {
+            self.add(refusal.into());
+            T::default()
+        })
+    }
+
+    /// The last check's outcome, if nothing was wrong before; otherwise one refusal with the fields of all, the last check's first.
+    ///
+    /// # Errors
+    /// With the code of the first. One that is not about fields stands alone.
+    pub fn finish<T>(self, last: Result<T, Refusal>) -> Result<T, Refusal> {
+        let (value, refusals) = match last {
+            Ok(value) => (Some(value), self.0),
+            Err(refusal) => (None, std::iter::once(refusal).chain(self.0).collect()),
+        };
+        let mut told: Option<Refusal> = None;
+        let mut fields: Vec<Value> = Vec::new();
+        for mut refusal in refusals {
+            let Some(Value::Array(issues)) = refusal.details.as_mut().and_then(|details| details.remove("issues")) else {
+                return Err(refusal);
+            };
+            for issue in issues {
+                // What was of a wrong type is missing later on; once is enough.
+                if !fields.iter().any(|known| known["field"] == issue["field"]) {
+                    fields.push(issue);
+                }
+            }
+            told.get_or_insert(refusal);
+        }
+        match (told, value) {
+            (Some(refusal), _) => Err(refusal.detail("issues", fields)),
+            (None, Some(value)) => Ok(value),
+            // Not reached: without a value there is a refusal.
+            (None, None) => Err(Refusal::new(ErrorCode::Internal, "Internal server error")),
+        }
+    }
 }
 
 impl Refusal {

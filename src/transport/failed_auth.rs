@@ -74,7 +74,7 @@ impl FailedAuth {
         }
         if count.failures >= limit {
             let wait = WINDOW.saturating_sub(now.duration_since(count.since));
-            let text = "Too many failed attempts to authenticate. Try again in a minute.";
+            let text = "Too many failed attempts to authenticate. Try again later.";
             let refusal = Refusal::new(ErrorCode::RateLimited, text).retry_after(wait).detail("limit", limit);
             return Err(refusal.detail("category", "auth").detail("windowMs", WINDOW.as_millis() as u64));
         }

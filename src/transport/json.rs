@@ -1,24 +1,36 @@
-//! JSON bodies: read within bounds, and refused with the field that is wrong.
+//! JSON bodies: read within bounds, and refused with the fields that are wrong, all of them at once.
 
-use agent_hub_protocol::{ErrorCode, client_message::deeper_than, limits};
+use agent_hub_protocol::{ErrorCode, client_message::deeper_than, complaint, limits};
 use axum::{
     extract::{FromRequest, Request},
     http::{HeaderMap, header},
 };
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value, error::Category};
+use serde_json::{Map, Value};
 
 use super::{body, problem::Problem};
-
-/// Enough for a field's name, what was expected, and the start of what was found.
-const COMPLAINT_CHARS: usize = 200;
+use crate::runtime::refusal::{Issues, Refusal};
 
 /// The JSON object of a request. An empty body is an empty object, so every field of `T` has to be optional; handlers say which
 /// they cannot do without.
 #[derive(Clone, Debug)]
 pub struct ApiJson<T>(pub T);
 
+/// The same where the handler checks more: fields of a wrong type are left out of `T` and stand in the issues, to be told together with
+/// what else the handler finds. It has to finish them.
+#[derive(Debug)]
+pub struct ApiDraft<T>(pub T, pub Issues);
+
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for ApiJson<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let ApiDraft(value, issues) = ApiDraft::from_request(request, state).await?;
+        Ok(Self(issues.finish(Ok(value))?))
+    }
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for ApiDraft<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
@@ -26,33 +38,56 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for ApiJson<T> {
         let is_json = is_json(&head.headers);
         let bytes = body::whole(body).await?;
         if bytes.is_empty() {
-            return decode("{}").map(Self);
+            return draft("{}");
         }
         if !is_json {
             return Err(Problem::new(ErrorCode::UnsupportedMediaType, "Content-Type must be application/json"));
         }
         let text = std::str::from_utf8(&bytes).map_err(|_| invalid_json("Invalid JSON: the body is not UTF-8"))?;
-        decode(text).map(Self)
+        draft(text)
     }
 }
 
 /// Reads one JSON object.
 ///
 /// # Errors
-/// `invalid_json`, or `invalid_message` with the field.
+/// `invalid_json`, or `invalid_message` with the fields.
 pub fn decode<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
+    let ApiDraft(value, issues) = draft(text)?;
+    Ok(issues.finish(Ok(value))?)
+}
+
+fn draft<T: DeserializeOwned>(text: &str) -> Result<ApiDraft<T>, Problem> {
     if deeper_than(text, limits::JSON_DEPTH) {
         return Err(invalid_json(&format!("Invalid JSON: nested deeper than {} levels", limits::JSON_DEPTH)));
     }
-    let value = serde_json::from_str::<T>(text).map_err(|error| match error.classify() {
-        Category::Data => wrong_field::<T>(text, &error),
-        Category::Syntax | Category::Eof | Category::Io => invalid_json("Invalid JSON"),
-    })?;
-    // An array with the fields' values in order would pass as a struct.
-    if text.trim_start().starts_with('[') {
-        return Err(Problem::invalid("body", "The body must be a JSON object"));
+    let error = match serde_json::from_str::<T>(text) {
+        // An array with the fields' values in order would pass as a struct.
+        Ok(value) if text.trim_start().starts_with('{') => return Ok(ApiDraft(value, Issues::default())),
+        Ok(_) => return Err(no_object()),
+        Err(error) => error,
+    };
+    let mut fields: Map<String, Value> = match serde_json::from_str(text) {
+        Ok(Value::Object(fields)) => fields,
+        Ok(_) => return Err(no_object()),
+        Err(_) => return Err(invalid_json("Invalid JSON")),
+    };
+    let mut issues = Issues::default();
+    for complaint in complaint::take_wrong_fields::<T>(&mut fields) {
+        issues.add(Refusal::invalid(&complaint.field, complaint.message));
     }
-    Ok(value)
+    if issues.is_empty() {
+        // Each field alone is well, so one is there twice.
+        let refused = complaint::of_whole(&error).map(|complaint| Problem::invalid(&complaint.field, complaint.message));
+        return Err(refused.unwrap_or_else(|| Problem::invalid("body", "The body cannot be read")));
+    }
+    // Cannot fail: every field was taken alone, and none has to be there.
+    let value = serde_json::from_value(Value::Object(fields)).map_err(|_| Problem::invalid("body", "The body cannot be read"))?;
+    Ok(ApiDraft(value, issues))
+}
+
+fn no_object() -> Problem {
+    Problem::invalid("body", "The body must be a JSON object")
 }
 
 fn invalid_json(text: &str) -> Problem {
@@ -63,34 +98,6 @@ fn is_json(headers: &HeaderMap) -> bool {
     let Some(value) = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()) else { return false };
     let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
-}
-
-/// Finds the field a complaint is about. serde does not say it, but a field alone is refused as it is among others.
-fn wrong_field<T: DeserializeOwned>(text: &str, error: &serde_json::Error) -> Problem {
-    let Ok(Value::Object(fields)) = serde_json::from_str(text) else {
-        return Problem::invalid("body", "The body must be a JSON object");
-    };
-    for (name, value) in fields {
-        let alone = Value::Object(Map::from_iter([(name.clone(), value)]));
-        if let Err(error) = serde_json::from_value::<T>(alone) {
-            return Problem::invalid(&name, plain(&error));
-        }
-    }
-    // Each field alone is well, so one is there twice; serde names it.
-    let message = plain(error);
-    let name = message.split('`').nth(1).unwrap_or("body").to_owned();
-    Problem::invalid(&name, message)
-}
-
-/// The complaint without serde's line and column, and with no more of what was sent than says what is meant.
-fn plain(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    let end = text.rfind(" at line ").unwrap_or(text.len());
-    let mut short: String = text[..end].chars().take(COMPLAINT_CHARS).collect();
-    if short.len() < end {
-        short.push('…');
-    }
-    short
 }
 
 #[cfg(test)]
@@ -121,7 +128,7 @@ mod tests {
             (&format!(r#"{{"number":"{}"}}"#, "é".repeat(100_000)), "number"),
         ] {
             let problem = decode::<Sample>(text).expect_err("refused");
-            assert!(problem.message.chars().count() <= COMPLAINT_CHARS + 1, "what was sent is not sent back");
+            assert!(problem.message.len() < 100, "what was sent is not sent back");
             assert_eq!((problem.code, &problem.details[0]["field"]), (ErrorCode::InvalidMessage, &field.into()), "{text}");
         }
     }

@@ -17,6 +17,9 @@ use crate::runtime::Refusal;
 /// The text of every refusal that names fields.
 const VALIDATION_FAILED: &str = "Validation failed";
 
+/// When to come back to a hub that cannot say itself when it has room again.
+const WAIT_UNTOLD: Duration = Duration::from_secs(1);
+
 /// An error answer. The body is written by [`guard`](super::guard), which knows the request's id: as a response this carries the
 /// problem in its extensions, so that no handler can forget the id and a compat adapter can put it in another shape.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,6 +86,11 @@ impl Problem {
         self.status.or_else(|| StatusCode::from_u16(self.code.http_status()).ok()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
+    /// How long to wait before trying again; told with every 503, because all of them pass.
+    fn wait(&self) -> Option<Duration> {
+        self.retry_after.or_else(|| (self.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(WAIT_UNTOLD))
+    }
+
     /// The JSON body.
     pub fn body(&self, request_id: &str) -> Vec<u8> {
         let detail = |key: &str| self.details.as_object().and_then(|details| details.get(key));
@@ -95,7 +103,7 @@ impl Problem {
             request_id,
             limit: detail("limit"),
             resets_at: detail("resetsAt"),
-            retry_after: self.retry_after.map(seconds),
+            retry_after: self.wait().map(seconds),
         };
         // Plain data with text keys; writing it to memory cannot fail.
         serde_json::to_vec(&body).unwrap_or_default()
@@ -120,7 +128,7 @@ impl IntoResponse for Problem {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
-        if let Some(wait) = self.retry_after {
+        if let Some(wait) = self.wait() {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds(wait)));
         }
         if self.code == ErrorCode::Unauthorized {

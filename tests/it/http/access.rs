@@ -61,7 +61,7 @@ async fn tokens_are_refused_alike_and_only_so_often() {
         let (code, text) = if status == 401 {
             ("unauthorized", "Invalid or expired token")
         } else {
-            ("rate_limited", "Too many failed attempts to authenticate. Try again in a minute.")
+            ("rate_limited", "Too many failed attempts to authenticate. Try again later.")
         };
         assert_eq!((&body["code"], &body["error"]), (&json!(code), &json!(text)));
         assert_eq!(wait.is_some_and(|wait| (1..=60).contains(&wait)), status == 429, "{wait:?}");
@@ -89,6 +89,16 @@ async fn production_gives_no_tokens_away() {
     let (status, body) = read(hub.request(Method::POST, "/auth/token").json(&json!({})).send().await.unwrap()).await;
     assert_eq!((status, &body["code"]), (404, &json!("not_found")));
     assert_eq!(hub.session("u").await.len(), 36);
+    let development = Server::start(&[]).await;
+    for path in ["/openapi.json", "/doc"] {
+        let (_, document) = read(hub.request(Method::GET, path).send().await.unwrap()).await;
+        assert!(
+            document["paths"]["/auth/ticket"].is_object() && document["paths"]["/auth/token"].is_null(),
+            "what is not there is not listed"
+        );
+        let (_, document) = read(development.request(Method::GET, path).send().await.unwrap()).await;
+        assert!(document["paths"]["/auth/token"].is_object());
+    }
 }
 
 #[tokio::test]

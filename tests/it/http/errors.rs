@@ -53,6 +53,107 @@ async fn validation() {
     assert_eq!(status, 202);
 }
 
+/// No words of Rust's in what people read.
+fn assert_plain(text: &str) {
+    for word in ["u64", "usize", "struct", "variant", "invalid type", "invalid value", "invalid length", "invalid digit", "expected", "`"] {
+        assert!(!text.contains(word), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn all_wrong_fields_are_told_at_once() {
+    let hub = Server::start(&[("AGENT_HUB_LIMITS", "off")]).await;
+    let session = hub.session("u").await;
+    let task = hub.task("u", &session, "/hang 2").await;
+    let one = format!("/api/v1/agents/sessions/{session}");
+    let tasks = format!("{one}/tasks");
+    let (steer, respond) = (format!("/api/v1/agents/tasks/{task}/steer"), format!("/api/v1/agents/tasks/{task}/respond"));
+    let post = Method::POST;
+    let prompt = ("prompt", "Prompt must be between 1 and 10000 characters");
+    let tools = ("tools", "Tools must be an array");
+    let on_busy = ("onBusy", "onBusy must be one of queue, reject, interrupt, rollback, steer");
+    let timeout = ("timeoutMs", "timeoutMs must be a whole number, 0 or more");
+    let task_id = ("taskId", "taskId must be a UUID of version 4 or 7");
+    let tags = ("tags", "tags must be an array of strings");
+    let name = ("name", "name must be 1 to 200 characters");
+    let input = ("input", "Input must be between 1 and 10000 characters");
+    for (method, path, body, mut want) in [
+        (&post, &tasks, json!({"prompt":"","tools":"x"}), vec![prompt, tools]),
+        (&post, &tasks, json!({"onBusy":"zz","timeoutMs":-1,"taskId":"q"}), vec![prompt, on_busy, timeout, task_id]),
+        (&post, &tasks, json!({"prompt":"x","onBusy":5,"timeoutMs":1.5}), vec![on_busy, timeout]),
+        (
+            &post,
+            &tasks,
+            json!({"prompt":"x","context":{},"options":[]}),
+            vec![("context", "context must be a string"), ("options", "options must be an object")],
+        ),
+        (
+            &post,
+            &"/api/v1/agents/sessions".to_owned(),
+            json!({"tools":["rm"],"tags":[7],"name":"","sessionId":"1"}),
+            vec![("tools", "Invalid tool specified"), tags, name, ("sessionId", "sessionId must be a UUID of version 4 or 7")],
+        ),
+        (&Method::PATCH, &one, json!({"tags":"x","name":""}), vec![tags, name]),
+        (
+            &post,
+            &steer,
+            json!({"input":"","when":"later","steerId":"1"}),
+            vec![input, ("when", "when must be next_step or now"), ("steerId", "steerId must be a UUID of version 4 or 7")],
+        ),
+        (&post, &steer, json!({"input":7}), vec![input]),
+        (
+            &post,
+            &respond,
+            json!({"outcome":"maybe"}),
+            vec![("requestId", "requestId must be 1 to 64 characters"), ("outcome", "outcome must be accept or reject")],
+        ),
+        (
+            &post,
+            &"/auth/token".to_owned(),
+            json!({"userId":7,"plan":[]}),
+            vec![("userId", "userId must be a string"), ("plan", "plan must be a string")],
+        ),
+    ] {
+        let (status, answer) = hub.ask("u", method.clone(), path, body.clone()).await;
+        assert_shape(&answer);
+        assert_eq!((status, &answer["error"], &answer["code"]), (400, &json!("Validation failed"), &json!("invalid_message")), "{answer}");
+        let details = answer["details"].as_array().unwrap();
+        let mut said: Vec<(&str, &str)> =
+            details.iter().map(|issue| (issue["field"].as_str().unwrap(), issue["message"].as_str().unwrap())).collect();
+        assert_eq!(answer["message"], said[0].1, "{answer}");
+        said.sort_unstable();
+        want.sort_unstable();
+        assert_eq!(said, want, "{body}");
+    }
+    let (_, answer) = hub.post("u", &tasks, json!({"prompt":"","tools":"x"})).await;
+    assert_eq!(answer["details"][0]["field"], "prompt", "the seed's order");
+    let twice = hub.as_user("u", Method::POST, &tasks).header("content-type", "application/json");
+    let (status, answer) = read(twice.body(r#"{"prompt":"x","timeoutMs":1,"timeoutMs":2}"#).send().await.unwrap()).await;
+    assert_eq!((status, &answer["details"]), (400, &json!([{"field":"timeoutMs","message":"timeoutMs is given twice"}])));
+}
+
+#[tokio::test]
+async fn a_full_queue_says_when_to_come_back() {
+    let hub = Server::start(&[("AGENT_HUB_RUNTIME__QUEUED_PER_SESSION", "1")]).await;
+    let session = hub.session("u").await;
+    let tasks = format!("/api/v1/agents/sessions/{session}/tasks");
+    let submit = async |on_busy: &str| {
+        hub.as_user("u", Method::POST, &tasks).json(&json!({"prompt":"/hang 2","onBusy":on_busy})).send().await.unwrap()
+    };
+    for _ in 0..2 {
+        assert_eq!(submit("queue").await.status(), 202);
+    }
+    for (on_busy, want, code) in [("reject", 409, "busy"), ("queue", 503, "queue_full"), ("zz", 400, "invalid_message")] {
+        let response = submit(on_busy).await;
+        assert!(response.headers()["ratelimit-policy"].to_str().unwrap().starts_with("\"task\""), "what is left is said on a refusal, too");
+        assert!(response.headers().contains_key("x-ratelimit-remaining"));
+        let wait = response.headers().get("retry-after").map(|wait| wait.to_str().unwrap().to_owned());
+        let (status, body) = read(response).await;
+        assert_eq!((status, &body["code"]), (want, &json!(code)), "{body}");
+        assert_eq!(wait, (want == 503).then(|| body["retryAfter"].to_string()));
+    }
+}
+
 #[tokio::test]
 async fn ids_and_queries() {
     let hub = Server::start(&[]).await;
@@ -70,12 +171,20 @@ async fn ids_and_queries() {
         ("/api/v1/agents/sessions?before=x".to_owned(), "before"),
         (format!("/api/v1/agents/tasks/{ID}?wait=61"), "wait"),
         (format!("/api/v1/agents/tasks/{ID}?wait=x"), "wait"),
+        (format!("/api/v1/agents/tasks/{ID}?wait=1.5"), "wait"),
+        (format!("/api/v1/agents/tasks/{ID}?wait=-1"), "wait"),
+        (format!("/api/v1/agents/tasks/{ID}?wait=1&wait=2"), "wait"),
+        (format!("/api/v1/agents/sessions/{ID}/messages?limit=x"), "limit"),
+        (format!("/api/v1/agents/sessions/{ID}/events?limit=-1"), "limit"),
         (format!("/api/v1/agents/sessions/{ID}/messages?before=x"), "before"),
     ] {
         let (status, body) = hub.get("u", &path).await;
         assert_eq!((status, &body["details"][0]["field"]), (400, &json!(field)), "{path} {body}");
+        assert_plain(body["message"].as_str().unwrap());
         assert_shape(&body);
     }
+    let (_, body) = hub.get("u", "/api/v1/agents/sessions?limit=x").await;
+    assert_eq!(body["details"], json!([{"field":"limit","message":"limit must be a whole number from 1 to 200"}]));
 }
 
 #[tokio::test]

@@ -158,7 +158,9 @@ async fn quotas_name_their_limit_and_when_the_day_ends() {
     for _ in 0..5 {
         assert_eq!(create().await.unwrap().status(), 201);
     }
-    let (status, body) = read(create().await.unwrap()).await;
+    let refused = create().await.unwrap();
+    assert_eq!(refused.headers()["x-ratelimit-remaining"], "4", "the rate is not what was exceeded");
+    let (status, body) = read(refused).await;
     assert_eq!((status, &body["error"], &body["limit"]), (429, &json!("Daily session limit reached"), &json!(5)));
     assert!(body["resetsAt"].as_str().unwrap().ends_with("T00:00:00.000Z"));
     assert_eq!(body["code"], "quota_exceeded");

@@ -55,6 +55,26 @@ async fn frames_that_are_no_commands_are_answered_and_nothing_else_happens() {
         ada.send(Message::binary(bytes)).await;
         assert_eq!(ada.until("error").await["code"], "invalid_message");
     }
+    // What is said is in the sender's words: which field, and what it must be.
+    for (frame, message) in [
+        ("[1]", "Invalid message: must be a JSON object"),
+        ("[1,2,3]", "Invalid message: must be a JSON object"),
+        (r#""x""#, "Invalid message: must be a JSON object"),
+        (r#"{"type":"ping","type":"ping"}"#, "Invalid message: type is given twice"),
+        (r#"{"type":"cancel_task"}"#, "Invalid cancel_task: taskId is required"),
+        (
+            r#"{"type":"submit_task","prompt":5,"timeoutMs":"x"}"#,
+            "Invalid submit_task: prompt must be a string; timeoutMs must be a whole number, 0 or more",
+        ),
+        (
+            r#"{"type":"submit_task","prompt":"x","onBusy":"zz"}"#,
+            "Invalid submit_task: onBusy must be one of queue, reject, interrupt, rollback, steer",
+        ),
+        (r#"{"type":"submit_task","prompt":"x","timeoutMs":1e400}"#, "Invalid submit_task: it has a text or a number that cannot be read"),
+    ] {
+        ada.send(Message::text(frame)).await;
+        assert_eq!(ada.until("error").await["message"], message, "{frame}");
+    }
     // An error names the command it answers, where that could be read.
     ada.say(json!({"type": "reboot", "id": "r1"})).await;
     assert_eq!(ada.answer("r1").await["code"], "unknown_type");
