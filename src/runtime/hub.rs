@@ -217,7 +217,7 @@ impl Hub {
         Ok(SessionPage { sessions, next })
     }
 
-    /// Finished messages of a session strictly before `before` (the newest if `None`), oldest first.
+    /// Messages of a session, as a snapshot shows them, strictly before `before` (the newest if `None`), oldest first.
     ///
     /// # Errors
     /// `session_not_found`, `forbidden`, `overloaded`.

@@ -3,5 +3,6 @@
 mod cursors;
 mod fold;
 mod kills;
+mod pages;
 mod property;
 mod restarts;

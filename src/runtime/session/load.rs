@@ -89,7 +89,8 @@ async fn checkpoint(store: &SharedStore, stored: &StoredSession) -> Result<Optio
     Ok(state.filter(|state| state.birth == stored.record.birth && state.head <= stored.head && state.epoch == stored.epoch))
 }
 
-fn decode(text: &[u8]) -> Result<Event, StoreError> {
+/// An event as the store has it.
+pub(super) fn decode(text: &[u8]) -> Result<Event, StoreError> {
     let text = std::str::from_utf8(text).map_err(|_| StoreError::Damaged("an event is not UTF-8".to_owned()))?;
     Event::decode(text).map_err(|error| StoreError::Damaged(format!("an event cannot be read: {error}")))
 }

@@ -1,20 +1,28 @@
 //! Reading the past of a session from the store, for those who do not follow it.
+//!
+//! A page shows what the snapshots show, and by the same fold ([`SessionState::apply`]), so that clients can merge the two by message id.
+//! It is made task by task, from the newest backwards: a session runs one task at a time, so all the messages of one, which come from
+//! between its first start and its end, are newer than all those of the one before. What is read for a page is therefore the tasks that
+//! are on it, and what is kept in memory is the page.
+
+use std::collections::VecDeque;
 
 use agent_hub_protocol::{
     Event, EventBody, MessageInfo, Seq, SessionId, TaskId,
-    event::{Role, TaskCancelled, TaskFailed, TaskTimeout},
+    event::{SessionCreated, TaskStarted},
 };
 
-use super::{entry::TaskEntry, request::MessagePage};
+use super::{entry::TaskEntry, load::decode, request::MessagePage, state::SessionState};
 use crate::{
     runtime::refusal::Refusal,
-    store::{Page, SharedStore, Space, StoreError},
+    store::{Page, SharedStore, Space, StoreError, StoredSession},
 };
 
-/// How far one step back through the log goes.
+/// How far one step through the log goes.
 const STEP: Seq = 1000;
 
-/// Finished messages strictly before `before` (the newest if `None`), oldest first. Walks the log backwards until it has enough.
+/// Messages strictly before `before` (the newest if `None`), oldest first. A page has one more than `limit` where it would otherwise begin
+/// between a prompt and its context: both come from one event, and whoever asks for what is before that event would miss the context.
 pub(crate) async fn message_page(
     store: &SharedStore,
     session: SessionId,
@@ -22,73 +30,129 @@ pub(crate) async fn message_page(
     limit: usize,
 ) -> Result<MessagePage, Refusal> {
     let stored = store.open_session(session).await.map_err(unreadable)?.ok_or_else(Refusal::session_not_found)?;
-    let mut end = before.map_or(stored.head, |before| before.saturating_sub(1).min(stored.head));
-    let mut newest_first: Vec<MessageInfo> = Vec::new();
-    while end > 0 && newest_first.len() <= limit {
+    let before = before.map_or(stored.head + 1, |before| before.min(stored.head + 1));
+    let past = Past { store, stored: &stored, before, keep: limit + 2 };
+    let mut messages = VecDeque::new();
+    let mut end = before.saturating_sub(1);
+    while end > 0 && messages.len() <= limit {
         let start = end.saturating_sub(STEP);
-        let mut found = Vec::new();
-        for event in range(store, session, start, end).await.map_err(unreadable)? {
-            found.extend(messages_of(store, event).await.map_err(unreadable)?);
+        let starts = past.starts(start, end).await.map_err(unreadable)?;
+        for (task, seq) in starts.into_iter().rev() {
+            let of_task = past.messages_of(task, seq).await.map_err(unreadable)?;
+            of_task.into_iter().rev().for_each(|message| messages.push_front(message));
+            if messages.len() > limit {
+                break;
+            }
         }
-        newest_first.extend(found.into_iter().rev());
         end = start;
     }
-    let more = newest_first.len() > limit;
-    newest_first.truncate(limit);
-    newest_first.reverse();
-    Ok(MessagePage { messages: newest_first, more })
-}
-
-/// What an event adds to the conversation, under the ids a snapshot shows it by.
-async fn messages_of(store: &SharedStore, event: Event) -> Result<Vec<MessageInfo>, StoreError> {
-    let Some(task_id) = event.task_id else { return Ok(Vec::new()) };
-    let seq = event.seq;
-    let info = |message_id, role, text, partial| MessageInfo { message_id, role, text, task_id, partial, seq };
-    Ok(match event.body {
-        EventBody::Message(m) => vec![info(m.message_id, m.role, m.text, m.partial)],
-        EventBody::TaskStarted(started) if started.attempt == 1 => {
-            let EventBody::TaskQueued(queued) = first_event(store, event.session_id, task_id).await? else { return Ok(Vec::new()) };
-            let context = queued.context.map(|text| info(format!("{}c", started.message_id), Role::User, text, false));
-            let prompt = queued.prompt.map(|text| info(started.message_id, Role::User, text, false));
-            context.into_iter().chain(prompt).collect()
-        }
-        EventBody::SteerApplied(applied) => vec![info(applied.message_id, Role::User, applied.input, false)],
-        // Text that never became a message: the end of its task says what was kept of it.
-        EventBody::TaskCancelled(TaskCancelled { partial, .. })
-        | EventBody::TaskFailed(TaskFailed { partial, .. })
-        | EventBody::TaskTimeout(TaskTimeout { partial, .. })
-            if !partial.is_empty() =>
-        {
-            vec![info(format!("e{seq}"), Role::Assistant, partial, true)]
-        }
-        _ => Vec::new(),
-    })
-}
-
-/// The `task_queued` of a task.
-async fn first_event(store: &SharedStore, session: SessionId, task: TaskId) -> Result<EventBody, StoreError> {
-    let missing = || StoreError::Damaged(format!("the task {task} has no first event"));
-    let value = store.get(Space::Task, task.to_string()).await?.ok_or_else(missing)?;
-    let entry: TaskEntry = serde_json::from_slice(&value).map_err(|_| missing())?;
-    let events = store.read(session, entry.first_seq.saturating_sub(1), Page { events: 1, bytes: 1 }).await?;
-    events.first().and_then(|event| decode(&event.text)).map(|event| event.body).ok_or_else(missing)
-}
-
-/// The events behind `start`, up to and including `end`.
-async fn range(store: &SharedStore, session: SessionId, start: Seq, end: Seq) -> Result<Vec<Event>, StoreError> {
-    let mut events = Vec::new();
-    let mut after = start;
-    while after < end {
-        let page = store.read(session, after, Page { events: STEP as usize, bytes: 1024 * 1024 }).await?;
-        let Some(last) = page.last() else { break };
-        after = last.seq;
-        events.extend(page.iter().take_while(|event| event.seq <= end).filter_map(|event| decode(&event.text)));
+    let mut cut = messages.len().saturating_sub(limit);
+    while cut > 0 && messages.get(cut).is_some_and(|first| first.seq == messages[cut - 1].seq) {
+        cut -= 1;
     }
-    Ok(events)
+    Ok(MessagePage { messages: messages.into_iter().skip(cut).collect(), more: cut > 0 })
 }
 
-fn decode(text: &[u8]) -> Option<Event> {
-    Event::decode(std::str::from_utf8(text).ok()?).ok()
+/// A session's log, as far as a page is concerned.
+struct Past<'a> {
+    store: &'a SharedStore,
+    stored: &'a StoredSession,
+    /// Only messages before this one are wanted.
+    before: Seq,
+    /// So many of a task at most.
+    keep: usize,
+}
+
+impl Past<'_> {
+    /// The tasks that were started for the first time behind `start`, up to and including `end`, and where.
+    async fn starts(&self, start: Seq, end: Seq) -> Result<Vec<(TaskId, Seq)>, StoreError> {
+        let mut starts = Vec::new();
+        let mut after = start;
+        while after < end {
+            let events = self.read(after, end).await?;
+            let Some(last) = events.last() else { break };
+            after = last.seq;
+            starts.extend(events.iter().filter_map(|event| match (&event.body, event.task_id) {
+                (EventBody::TaskStarted(TaskStarted { attempt: 1, .. }), Some(task)) => Some((task, event.seq)),
+                _ => None,
+            }));
+        }
+        Ok(starts)
+    }
+
+    /// The newest messages of a task that was first started at `started`, oldest first. What happens to a task later decides what is shown of
+    /// it (it may be taken back, or a void text may be all that is left of it), so it is followed to its end.
+    async fn messages_of(&self, task: TaskId, started: Seq) -> Result<VecDeque<MessageInfo>, StoreError> {
+        let mut state = self.before_everything();
+        fold(&mut state, &self.first_event(task).await?);
+        let mut messages = VecDeque::new();
+        let mut after = started - 1;
+        while after < self.stored.head && state.task(task).is_some_and(|task| !task.status.is_terminal()) {
+            let events = self.read(after, self.stored.head).await?;
+            let Some(last) = events.last() else { break };
+            after = last.seq;
+            for event in events.iter().filter(|event| event.task_id == Some(task)) {
+                fold(&mut state, event);
+                state.take_messages().into_iter().for_each(|message| self.take(&mut messages, message));
+            }
+        }
+        if state.task(task).is_some_and(|task| task.taken_back()) {
+            return Ok(VecDeque::new());
+        }
+        state.streamed().for_each(|message| self.take(&mut messages, message));
+        Ok(messages)
+    }
+
+    /// Puts a message in its place, if it is wanted. Only a void text that a failed task leaves is not the newest.
+    fn take(&self, messages: &mut VecDeque<MessageInfo>, message: MessageInfo) {
+        if message.seq >= self.before {
+            return;
+        }
+        messages.insert(messages.partition_point(|earlier| earlier.seq <= message.seq), message);
+        if messages.len() > self.keep {
+            messages.pop_front();
+        }
+    }
+
+    /// The session without a task. What it is besides does not show in its messages.
+    fn before_everything(&self) -> SessionState {
+        let StoredSession { record, epoch, .. } = self.stored;
+        let created = SessionCreated {
+            epoch: epoch.clone(),
+            agent: record.agent.clone(),
+            tools: Vec::new(),
+            model: None,
+            name: None,
+            tags: Vec::new(),
+            metadata: None,
+            created_at: record.created_at,
+        };
+        SessionState::born(record.id, record.owner.clone(), record.birth, epoch.clone(), &created)
+    }
+
+    /// The `task_queued` of a task.
+    async fn first_event(&self, task: TaskId) -> Result<Event, StoreError> {
+        let missing = || StoreError::Damaged(format!("the task {task} has no first event"));
+        let value = self.store.get(Space::Task, task.to_string()).await?.ok_or_else(missing)?;
+        let entry: TaskEntry = serde_json::from_slice(&value).map_err(|_| missing())?;
+        let page = Page { events: 1, bytes: 1 };
+        let events = self.store.read(self.stored.record.id, entry.first_seq.saturating_sub(1), page).await?;
+        let event = decode(&events.first().ok_or_else(missing)?.text)?;
+        if event.task_id == Some(task) { Ok(event) } else { Err(missing()) }
+    }
+
+    /// Some events behind `after`, up to and including `end`; none at the end.
+    async fn read(&self, after: Seq, end: Seq) -> Result<Vec<Event>, StoreError> {
+        let page = Page { events: usize::try_from(STEP.min(end - after)).unwrap_or(usize::MAX), bytes: 1024 * 1024 };
+        let events = self.store.read(self.stored.record.id, after, page).await?;
+        events.iter().take_while(|event| event.seq <= end).map(|event| decode(&event.text)).collect()
+    }
+}
+
+/// Folds in an event of a task whose session's other events are left out.
+fn fold(state: &mut SessionState, event: &Event) {
+    state.head = event.seq - 1;
+    state.apply(event);
 }
 
 /// The store does not answer; whoever asked may try again.

@@ -239,8 +239,7 @@ impl SessionState {
         task.clock_stops(at);
         task.inputs.clear();
         task.void = None;
-        let rolled_back = status == TaskStatus::Cancelled && task.cancel.as_ref().is_some_and(|cancel| cancel.rollback);
-        if rolled_back {
+        if task.taken_back() {
             self.conversation.remove_task(id);
         } else if let Some(partial) = task.streaming.clone() {
             self.conversation.push(Entry::Assistant {

@@ -296,6 +296,11 @@ impl SessionState {
 }
 
 impl Task {
+    /// Whether it was taken out of the conversation, and all it said with it.
+    pub(crate) fn taken_back(&self) -> bool {
+        self.status == TaskStatus::Cancelled && self.cancel.as_ref().is_some_and(|cancel| cancel.rollback)
+    }
+
     /// Running time so far, when the work goes on since `active_since`.
     fn running_time(&self, active_since: Timestamp, now: Timestamp) -> Duration {
         self.ran + now.since(active_since)

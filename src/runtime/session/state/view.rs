@@ -64,9 +64,15 @@ impl SessionState {
         self.task(id).map(Task::info)
     }
 
-    /// The newest messages, oldest first, and how many older ones there are.
-    fn messages(&self) -> (Vec<MessageInfo>, u64) {
-        let streaming = self.tasks.iter().filter(|task| !task.status.is_terminal()).filter_map(|task| {
+    /// Takes the finished messages out of memory, oldest first: for who folds the past of a task, however long, and keeps what it wants.
+    pub(crate) fn take_messages(&mut self) -> Vec<MessageInfo> {
+        let conversation = std::mem::take(&mut self.conversation);
+        conversation.entries.iter().filter(|entry| entry.is_message()).filter_map(message_of).collect()
+    }
+
+    /// The messages that are being written.
+    pub(crate) fn streamed(&self) -> impl Iterator<Item = MessageInfo> {
+        self.tasks.iter().filter(|task| !task.status.is_terminal()).filter_map(|task| {
             let s = task.streaming.as_ref()?;
             Some(MessageInfo {
                 message_id: s.message_id.clone(),
@@ -76,8 +82,12 @@ impl SessionState {
                 partial: true,
                 seq: s.seq,
             })
-        });
-        let mut newest_first: Vec<MessageInfo> = streaming.collect();
+        })
+    }
+
+    /// The newest messages, oldest first, and how many older ones there are.
+    fn messages(&self) -> (Vec<MessageInfo>, u64) {
+        let mut newest_first: Vec<MessageInfo> = self.streamed().collect();
         let mut bytes: usize = newest_first.iter().map(|m| m.text.len()).sum();
         let mut messages = self.conversation.entries.iter().rev().filter(|entry| entry.is_message());
         for message in messages.by_ref().filter_map(message_of) {
