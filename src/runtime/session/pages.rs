@@ -31,16 +31,18 @@ pub(crate) async fn message_page(
 ) -> Result<MessagePage, Refusal> {
     let stored = store.open_session(session).await.map_err(unreadable)?.ok_or_else(Refusal::session_not_found)?;
     let before = before.map_or(stored.head + 1, |before| before.min(stored.head + 1));
-    let past = Past { store, stored: &stored, before, keep: limit + 2 };
+    // With the one more there may be, and the next older one, if there is one.
+    let enough = limit + 2;
+    let past = Past { store, stored: &stored, before, enough };
     let mut messages = VecDeque::new();
     let mut end = before.saturating_sub(1);
-    while end > 0 && messages.len() <= limit {
+    while end > 0 && messages.len() < enough {
         let start = end.saturating_sub(STEP);
         let starts = past.starts(start, end).await.map_err(unreadable)?;
         for (task, seq) in starts.into_iter().rev() {
             let of_task = past.messages_of(task, seq).await.map_err(unreadable)?;
             of_task.into_iter().rev().for_each(|message| messages.push_front(message));
-            if messages.len() > limit {
+            if messages.len() >= enough {
                 break;
             }
         }
@@ -60,7 +62,7 @@ struct Past<'a> {
     /// Only messages before this one are wanted.
     before: Seq,
     /// So many of a task at most.
-    keep: usize,
+    enough: usize,
 }
 
 impl Past<'_> {
@@ -109,7 +111,7 @@ impl Past<'_> {
             return;
         }
         messages.insert(messages.partition_point(|earlier| earlier.seq <= message.seq), message);
-        if messages.len() > self.keep {
+        if messages.len() > self.enough {
             messages.pop_front();
         }
     }
