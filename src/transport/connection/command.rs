@@ -33,6 +33,8 @@ pub(super) struct Asked {
     id: Option<CommandId>,
     received: &'static str,
     session: Option<SessionId>,
+    /// The session was found by the task, not named by the peer.
+    found: bool,
     task: Option<TaskId>,
 }
 
@@ -59,7 +61,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     pub(super) fn dispatch(&mut self, command: Command) {
         let Command { id, message } = command;
         let received = message.type_name();
-        let mut asked = Asked { id, received, session: None, task: None };
+        let mut asked = Asked { id, received, session: None, found: false, task: None };
         if let Err(refusal) = self.start(message, &mut asked) {
             self.control.push_back(error_frame(asked.id, &refusal, asked.session, asked.task));
         }
@@ -163,6 +165,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// A change of a task, in the session named, or the one the hub knows it by, or the current one.
     fn change_task(&mut self, named: Option<SessionId>, task: TaskId, change: Change, asked: &mut Asked) -> Result<(), Refusal> {
         asked.task = Some(task);
+        asked.found = named.is_none();
         if let Some(session) = named.or_else(|| self.hub.awake_session_of(task)) {
             return self.change(session, change, asked);
         }
@@ -202,7 +205,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Attaches to a session; without a command behind it the answer is not acknowledged.
     pub(super) fn attach(&mut self, session: SessionId, after: After, asked: Option<Asked>) {
-        let asked = asked.unwrap_or(Asked { id: None, received: "attach_session", session: Some(session), task: None });
+        let asked = asked.unwrap_or(Asked { id: None, received: "attach_session", session: Some(session), found: false, task: None });
         let number = self.attach_number(session, true);
         let attached = self.hub.attach(&self.who, session, socket_attach(after));
         self.wait(async move {
@@ -219,7 +222,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if self.attaching.iter().any(|under_way| under_way.session == session) {
             return;
         }
-        let asked = Asked { id: None, received: "attach_session", session: Some(session), task: None };
+        let asked = Asked { id: None, received: "attach_session", session: Some(session), found: false, task: None };
         let number = self.attach_number(session, false);
         let (hub, who) = (self.hub.clone(), self.who.clone());
         let cursor = agent_hub_protocol::Cursor { epoch: lost.reader.epoch().clone(), seq: lost.reader.position() };
@@ -361,7 +364,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn refuse(&mut self, asked: Asked, refusal: &Refusal) {
-        self.control.push_back(error_frame(asked.id, refusal, asked.session, asked.task));
+        // Whoever a task does not belong to is not told which session it is in.
+        let secret = asked.found && refusal.code == ErrorCode::Forbidden;
+        self.control.push_back(error_frame(asked.id, refusal, asked.session.filter(|_| !secret), asked.task));
     }
 
     fn wait(&mut self, work: impl Future<Output = Completed> + Send + 'static) {
@@ -371,14 +376,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
 async fn change_wherever(hub: &Hub, who: &Principal, task: TaskId, change: Change, asked: &mut Asked) -> Result<Done, Refusal> {
     let session = hub.session_of(who, task).await?;
-    let done = hub.change(who, session, change).await;
-    // Whoever it does not belong to is not told which session it is.
-    asked.session = (!matches!(&done, Err(refusal) if refusal.code == ErrorCode::Forbidden)).then_some(session);
-    done
+    asked.session = Some(session);
+    hub.change(who, session, change).await
 }
 
 impl Asked {
     fn take(&mut self) -> Self {
-        Self { id: self.id.take(), received: self.received, session: self.session, task: self.task }
+        Self { id: self.id.take(), received: self.received, session: self.session, found: self.found, task: self.task }
     }
 }

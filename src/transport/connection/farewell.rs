@@ -16,11 +16,9 @@ pub(super) async fn say_close<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut We
     if socket.close(Some(frame)).await.is_err() {
         return;
     }
-    while let Some(message) = socket.next().await {
-        if message.is_err() {
-            return linger(socket.get_mut()).await;
-        }
-    }
+    // It may have ended before this, with what it was closed for.
+    while let Some(Ok(_)) = socket.next().await {}
+    linger(socket.get_mut()).await;
 }
 
 /// Reads away what the peer is still sending: to close over unread bytes would reset the connection, and the peer would lose the
