@@ -151,8 +151,11 @@ async fn converse(
         tracing::error!("a connection that the front does not serve was upgraded");
         return;
     };
+    let part = read.to_vec();
+    // Otherwise the buffer that HTTP was read into would stay for as long as the socket.
+    drop(read);
     let config = Some(websocket_config(&edge.socket));
-    let socket = WebSocketStream::from_partially_read(Metered::new(stream), read.to_vec(), Role::Server, config).await;
+    let socket = WebSocketStream::from_partially_read(Metered::new(stream), part, Role::Server, config).await;
     match entry {
         Err(code) => refuse(socket, code).await,
         Ok(Entry { who, token, _slot }) => {
