@@ -33,7 +33,7 @@ pub struct Metrics {
     pub replay_events: Histogram,
     /// From the command to the moment the work has stopped.
     pub cancel_to_stop: Histogram,
-    /// From deciding events to having them durable.
+    /// From deciding events to having them durable, where somebody waits for that: pieces of an answer are not in it.
     pub append_seconds: Histogram,
     /// Sessions in memory.
     pub sessions_awake: Gauge,
