@@ -63,6 +63,8 @@ pub(super) async fn parked(programs: &Programs, sessions: usize) -> anyhow::Resu
     let first = per_session(server.process, before, sessions)?;
     sleep(unload + Duration::from_secs(15)).await;
     let unloaded = server.process.rss_kib()?;
+    // Nobody answered the heartbeat in the meantime: the first socket is gone.
+    let wire = Wire::connect(server.address, &token::mint("bench")?).await?;
     use_sessions(&wire, sessions).await?;
     Ok((first, per_session(server.process, unloaded, sessions)?))
 }
