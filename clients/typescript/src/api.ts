@@ -1,7 +1,7 @@
 // What a program holds and gives: the whole surface of the package, without its works.
 import type { Conversation, TaskView } from "./conversation.js";
 import type { HubError } from "./errors.js";
-import type { Cursor, HubEvent, OnBusy, OpenInput, SteerWhen, TaskStatus, Usage, WelcomeMessage } from "./protocol.js";
+import type { Cursor, HubEvent, OnBusy, OpenInput, Snapshot, SteerWhen, TaskStatus, Usage, WelcomeMessage } from "./protocol.js";
 
 /**
  * - `connecting`: nothing has come yet
@@ -143,6 +143,8 @@ export interface Attached {
   readonly from: number;
   /** The head of the log when it was attached. */
   readonly head: number;
+  /** What replaces it, as the hub sent it; without one the events do. */
+  readonly snapshot?: Snapshot;
 }
 
 export interface SubmitOptions {

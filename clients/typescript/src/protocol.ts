@@ -7,7 +7,6 @@ export type {
   ClientMessage,
   ConnectionMessage,
   CreateSessionCommand,
-  Cursor,
   ErrorCode,
   ErrorMessage,
   InputKind,
@@ -30,6 +29,9 @@ export type {
   Usage,
   WelcomeMessage,
 } from "./generated.js";
+
+/** A position in a session's log: `<epoch>.<seq>`, everything up to and including that event has been read. */
+export type Cursor = string;
 
 /** An event of a session's log: `type`, `sessionId`, mostly `taskId`, `seq`, `at`, `data`. */
 export type HubEvent = Event;
