@@ -12,6 +12,8 @@ export interface Settings {
   readonly credentials: () => Promise<Credentials>;
   /** A token for HTTP; `undefined` where there are only tickets. */
   readonly token: (() => Promise<string>) | undefined;
+  /** A token to go on with when the one in force expires; `undefined` where there is only one, or the same came again. */
+  readonly newToken: (() => Promise<string | undefined>) | undefined;
   readonly transport: "auto" | "websocket" | "sse";
   readonly WebSocket: WebSocketConstructor | undefined;
   readonly fetch: typeof fetch;
@@ -29,13 +31,15 @@ export function settingsOf(options: ConnectOptions): Settings {
   }
   if (!["auto", "websocket", "sse"].includes(transport)) throw new TypeError("transport must be auto, websocket or sse");
   if (ticket && transport === "sse") throw new TypeError("Server-Sent Events need token or getToken: a ticket opens WebSockets only");
-  const bearer = ticket ? undefined : async () => text(getToken ? await getToken() : token, getToken ? "getToken" : "token");
+  let given: string | undefined;
+  const bearer = ticket ? undefined : async () => (given = text(getToken ? await getToken() : token, getToken ? "getToken" : "token"));
   const WebSocket = options.WebSocket ?? (globalThis as { WebSocket?: WebSocketConstructor }).WebSocket;
-  if (!WebSocket && (transport === "websocket" || ticket)) throw noWebSocket();
+  if (!WebSocket && transport !== "sse") throw noWebSocket();
   return {
     ...addresses(options.url),
     credentials: bearer ? async () => ({ token: await bearer() }) : async () => ({ ticket: text(await ticket?.(), "ticket") }),
     token: bearer,
+    newToken: getToken && bearer && (async () => (given === (await bearer()) ? undefined : given)),
     transport,
     WebSocket,
     // A browser's fetch wants to be called on its window.

@@ -30,6 +30,11 @@ export class Position {
     return this.#last;
   }
 
+  /** Whether the answer to an attach is to come before anything counts. */
+  get waits(): boolean {
+    return this.#gap;
+  }
+
   /**
    * Takes in the answer to an attach. Returns whether what was applied still holds; if not, it is to be forgotten.
    * A repeated `create_session` replays the log from its start: what was applied of it before stays applied.
