@@ -1,5 +1,10 @@
 //! What a program holds.
 
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
 use agent_hub_protocol::{
     ClientMessage, Cursor, Seq, SessionId, TaskId,
     client_message::{
@@ -8,11 +13,12 @@ use agent_hub_protocol::{
     },
     server_message::Ack,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    CommandError, ConnectError, Ended, Events, Options,
+    CommandError, ConnectError, Ended, Events, Options, State,
     driver::{self, Order},
+    unanswered::Answer,
 };
 
 /// Commands that wait to be sent. They wait here while there is no connection.
@@ -24,6 +30,22 @@ const ORDERS: usize = 64;
 #[derive(Clone, Debug)]
 pub struct Client {
     orders: mpsc::Sender<Order>,
+    state: watch::Receiver<State>,
+}
+
+/// The answer to a command that is on its way. Dropped, nobody waits for it any more: the command is not taken back, but it is not sent
+/// again either.
+#[derive(Debug)]
+#[must_use = "nobody learns whether the hub refused"]
+pub struct PendingAnswer(oneshot::Receiver<Answer>);
+
+impl Future for PendingAnswer {
+    type Output = Result<Ack, CommandError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let ended = |_| Err(CommandError::Ended(Ended::Closed));
+        Pin::new(&mut self.0).poll(cx).map(|answer| answer.unwrap_or_else(ended))
+    }
 }
 
 impl Client {
@@ -32,11 +54,32 @@ impl Client {
     /// # Errors
     /// [`ConnectError`] when the first attempt fails; later ones are repeated.
     pub async fn connect(options: Options) -> Result<(Self, Events), ConnectError> {
-        let (connection, welcome) = driver::connect(&options).await?;
+        let connected = driver::connect(&options).await?;
+        Ok(Self::begin(options, Some(connected)))
+    }
+
+    /// Does not wait: the first attempt is made, and repeated, like all later ones. Commands may be given at once.
+    /// Must be called within a tokio runtime, which then drives the connection.
+    pub fn start(options: Options) -> (Self, Events) {
+        Self::begin(options, None)
+    }
+
+    fn begin(options: Options, connected: Option<driver::Connected>) -> (Self, Events) {
         let (orders, taken) = mpsc::channel(ORDERS);
         let (events, inner) = mpsc::channel(options.queue.max(1));
-        driver::start(options, connection, welcome, taken, events);
-        Ok((Self { orders }, Events { inner }))
+        let (said, state) = watch::channel(State::default());
+        driver::start(options, connected, driver::Ends { orders: taken, events, state: said });
+        (Self { orders, state }, Events { inner, state: State::default() })
+    }
+
+    /// How it stands.
+    pub fn state(&self) -> State {
+        *self.state.borrow()
+    }
+
+    /// Tells of each change of it; several that come quickly may be told as one.
+    pub fn states(&self) -> watch::Receiver<State> {
+        self.state.clone()
     }
 
     /// Makes a session and follows it from its first event. The id is chosen here unless it is given.
@@ -152,10 +195,22 @@ impl Client {
     /// # Cancel safety
     /// Dropping it does not take the command back; it is not sent again either.
     pub async fn send(&self, message: ClientMessage) -> Result<Ack, CommandError> {
+        self.hand_over(message).await?.await
+    }
+
+    /// Puts any command in line and does not wait for its answer; so several can be given in an order of their own. Waits while as many
+    /// commands have no answer as a client keeps, see the crate's documentation.
+    ///
+    /// # Errors
+    /// [`CommandError::Ended`].
+    ///
+    /// # Cancel safety
+    /// Safe: dropped before it is ready, the command was not given.
+    pub async fn hand_over(&self, message: ClientMessage) -> Result<PendingAnswer, CommandError> {
         let (reply, answer) = oneshot::channel();
-        let ended = || CommandError::Ended(Ended::Closed);
-        self.orders.send(Order::Command { message: Box::new(message), reply }).await.map_err(|_| ended())?;
-        answer.await.unwrap_or_else(|_| Err(ended()))
+        let order = Order::Command { message: Box::new(message), reply };
+        self.orders.send(order).await.map_err(|_| CommandError::Ended(Ended::Closed))?;
+        Ok(PendingAnswer(answer))
     }
 
     /// Breaks the connection without a word, as a network does; for tests of what comes after.

@@ -1,24 +1,32 @@
 //! The task that keeps a connection: one socket after another, the same sessions, the same commands.
 
+mod receive;
+
 use std::{collections::HashMap, time::Duration};
 
 use agent_hub_protocol::{
-    ClientMessage, CommandId, Seq, SessionId,
+    ClientMessage, CommandId, SessionId,
     client_message::{AttachSession, Ping, RefreshToken},
-    server_message::{Ack, ConnectionMessage, ErrorMessage, SessionAttached, Welcome},
+    server_message::{ConnectionMessage, Welcome},
 };
-use serde::Deserialize;
+use futures::future::{BoxFuture, OptionFuture};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::{Instant, sleep, sleep_until, timeout},
 };
-use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::{
-    AppliedEvent, Attached, ClientEvent, CommandError, ConnectError, Ended, Options, Position, RawConnection, Received, Verdict,
+    ClientEvent, CommandError, ConnectError, Ended, Options, Position, RawConnection, Received, State, TokenError,
     error::resumes,
     unanswered::{Answer, Unanswered, Waiting, attached_by, encode},
 };
+
+/// Commands without an answer. Full: further ones wait in the line of orders, and behind that their senders do.
+const UNANSWERED: usize = 256;
+/// Before asking again for a session, when the hub does not say how long.
+const ATTACH_AGAIN: Duration = Duration::from_secs(1);
+/// A message was too big for the hub.
+const TOO_BIG: u16 = 1009;
 
 /// What a handle asks for.
 #[derive(Debug)]
@@ -28,10 +36,26 @@ pub(crate) enum Order {
     Close,
 }
 
+/// A connection on which the hub has said welcome.
+pub(crate) type Connected = (RawConnection, Box<Welcome>);
+
+/// The driver's ends of what it shares with handles and listeners.
+pub(crate) struct Ends {
+    pub(crate) orders: mpsc::Receiver<Order>,
+    pub(crate) events: mpsc::Sender<(ClientEvent, State)>,
+    pub(crate) state: watch::Sender<State>,
+}
+
 /// Connects as far as `welcome`.
-pub(crate) async fn connect(options: &Options) -> Result<(RawConnection, Box<Welcome>), ConnectError> {
-    let attempt = async {
-        let mut connection = RawConnection::connect(&options.target, &(options.token)(), options.sizes).await?;
+pub(crate) async fn connect(options: &Options) -> Result<Connected, ConnectError> {
+    // A handshake needs much room for a short time.
+    let attempt = Box::pin(async {
+        let token = options.token.ask().await.map_err(ConnectError::NoToken)?;
+        #[cfg(feature = "tls")]
+        let connection = RawConnection::connect_trusting(&options.target, &token, options.sizes, options.tls.clone()).await;
+        #[cfg(not(feature = "tls"))]
+        let connection = RawConnection::connect(&options.target, &token, options.sizes).await;
+        let mut connection = connection?;
         loop {
             match connection.next().await {
                 Received::Life => {}
@@ -42,49 +66,51 @@ pub(crate) async fn connect(options: &Options) -> Result<(RawConnection, Box<Wel
                 },
             }
         }
-    };
+    });
     timeout(options.connect_timeout, attempt).await.unwrap_or(Err(ConnectError::TimedOut))
 }
 
 /// Starts the task. It ends by itself when nobody listens any more.
-pub(crate) fn start(
-    options: Options,
-    connection: RawConnection,
-    welcome: Box<Welcome>,
-    orders: mpsc::Receiver<Order>,
-    events: mpsc::Sender<ClientEvent>,
-) {
+pub(crate) fn start(options: Options, connected: Option<Connected>, ends: Ends) {
     let driver = Driver {
         options,
-        orders,
+        ends,
         handles_gone: false,
-        events,
+        state: State::default(),
         sessions: HashMap::new(),
         unanswered: Unanswered::default(),
         message_bytes: usize::MAX,
         reconnect_after: None,
+        refreshing: None,
         later: Vec::new(),
     };
-    drop(tokio::spawn(driver.run(connection, welcome)));
+    drop(tokio::spawn(driver.run(connected)));
 }
 
 struct Driver {
     options: Options,
-    orders: mpsc::Receiver<Order>,
+    ends: Ends,
     /// No handle is left; the sessions are still followed.
     handles_gone: bool,
-    events: mpsc::Sender<ClientEvent>,
-    sessions: HashMap<SessionId, Position>,
+    state: State,
+    sessions: HashMap<SessionId, Followed>,
     unanswered: Unanswered,
     message_bytes: usize,
     /// Said by `going_away`.
     reconnect_after: Option<Duration>,
+    /// A new token that was asked for.
+    refreshing: Option<BoxFuture<'static, Result<String, TokenError>>>,
     /// Sessions the hub could not attach just now, and when to ask again.
     later: Vec<(Instant, SessionId)>,
 }
 
-/// Before asking again for a session, when the hub does not say how long.
-const ATTACH_AGAIN: Duration = Duration::from_secs(1);
+/// A session that is followed.
+#[derive(Default)]
+struct Followed {
+    position: Position,
+    /// Attached on this connection, and not caught up yet; or not attached again yet.
+    behind: bool,
+}
 
 /// How a connection ended.
 enum End {
@@ -94,70 +120,82 @@ enum End {
     Ended(Ended),
 }
 
-/// Nobody listens any more.
+/// Nobody listens any more, or the client was told to close.
 struct Gone;
 
-/// The parts of a frame that decide what it is; the rest is read where it is wanted.
-#[derive(Deserialize)]
-struct Head<'a> {
-    #[serde(rename = "type", borrow)]
-    kind: std::borrow::Cow<'a, str>,
-    #[serde(rename = "sessionId")]
-    session: Option<SessionId>,
-    seq: Option<Seq>,
-    at: Option<serde::de::IgnoredAny>,
-}
-
 impl Driver {
-    async fn run(mut self, connection: RawConnection, welcome: Box<Welcome>) {
-        let mut next = Some((connection, welcome));
-        let ended = loop {
-            if let Some((connection, welcome)) = next.take() {
-                match self.serve(connection, welcome).await {
-                    End::Ended(ended) => break ended,
-                    End::Lost(Some(code)) if !resumes(Some(code)) => break Ended::Final(code),
-                    End::Lost(code) => {
-                        let retry_in = self.reconnect_after.take().unwrap_or_else(|| self.options.backoff.wait());
-                        if self.pause(code, retry_in).await.is_err() {
-                            break Ended::Closed;
-                        }
-                    }
-                }
-            }
-            match connect(&self.options).await {
-                Ok(connected) => next = Some(connected),
-                Err(error) if error.retryable() => {
-                    let retry_in = self.options.backoff.wait();
-                    if self.pause(None, retry_in).await.is_err() {
-                        break Ended::Closed;
-                    }
-                }
-                Err(ConnectError::Closed(Some(code))) => break Ended::Final(code),
-                Err(ConnectError::Refused(status)) => break Ended::Refused(status),
-                Err(_) => break Ended::Token,
-            }
-        };
+    async fn run(mut self, connected: Option<Connected>) {
+        let ended = self.keep_connected(connected).await.unwrap_or(Ended::Closed);
         self.end(ended).await;
     }
 
-    async fn pause(&self, code: Option<u16>, retry_in: Duration) -> Result<(), Gone> {
-        self.emit(ClientEvent::Disconnected { code, retry_in }).await?;
-        tokio::select! {
-            () = sleep(retry_in) => Ok(()),
-            () = self.events.closed() => Err(Gone),
+    async fn keep_connected(&mut self, mut next: Option<Connected>) -> Result<Ended, Gone> {
+        loop {
+            let lost = match next.take() {
+                Some((connection, welcome)) => match self.serve(connection, welcome).await {
+                    End::Ended(ended) => return Ok(ended),
+                    End::Lost(code) => code,
+                },
+                None => {
+                    let options = self.options.clone();
+                    match self.while_waiting(connect(&options)).await? {
+                        Ok(connected) => {
+                            next = Some(connected);
+                            continue;
+                        }
+                        Err(error) if error.retryable() => error.close_code(),
+                        Err(ConnectError::Closed(Some(code))) => Some(code),
+                        Err(ConnectError::Refused(status)) => return Ok(Ended::Refused(status)),
+                        Err(_) => return Ok(Ended::Token),
+                    }
+                }
+            };
+            if !resumes(lost) {
+                return Ok(Ended::Final(lost.unwrap_or_default()));
+            }
+            if lost == Some(TOO_BIG) {
+                self.give_up_largest();
+            }
+            let retry_in = self.reconnect_after.take().unwrap_or_else(|| self.options.backoff.wait());
+            self.turn(if self.state == State::Connecting { State::Connecting } else { State::Stale });
+            self.emit(ClientEvent::Disconnected { code: lost, retry_in }).await?;
+            self.while_waiting(sleep(retry_in)).await?;
         }
     }
 
+    /// Waits, and takes in what is ordered meanwhile.
+    async fn while_waiting<T>(&mut self, what: impl Future<Output = T>) -> Result<T, Gone> {
+        tokio::pin!(what);
+        loop {
+            tokio::select! {
+                done = &mut what => return Ok(done),
+                order = self.ends.orders.recv(), if self.takes_orders() => match order {
+                    Some(Order::Command { message, reply }) => drop(self.take_in(*message, reply)),
+                    // There is nothing to cut.
+                    Some(Order::Cut) => {}
+                    Some(Order::Close) => return Err(Gone),
+                    None => self.handles_gone = true,
+                },
+                () = self.ends.events.closed() => return Err(Gone),
+            }
+        }
+    }
+
+    fn takes_orders(&self) -> bool {
+        !self.handles_gone && self.unanswered.len() < UNANSWERED
+    }
+
     async fn end(mut self, ended: Ended) {
-        self.orders.close();
+        self.ends.orders.close();
         for Waiting { reply, .. } in self.unanswered.drain() {
             reply.map(|reply| reply.send(Err(CommandError::Ended(ended))));
         }
-        while let Ok(order) = self.orders.try_recv() {
+        while let Ok(order) = self.ends.orders.try_recv() {
             if let Order::Command { reply, .. } = order {
                 let _ = reply.send(Err(CommandError::Ended(ended)));
             }
         }
+        self.turn(State::Closed);
         let _ = self.emit(ClientEvent::Ended(ended)).await;
     }
 
@@ -165,15 +203,18 @@ impl Driver {
     async fn serve(&mut self, mut connection: RawConnection, welcome: Box<Welcome>) -> End {
         self.options.backoff.reset();
         self.message_bytes = welcome.limits.message_bytes;
+        self.refreshing = None;
         let silence = self.options.silence.unwrap_or(Duration::from_millis(welcome.heartbeat_ms.saturating_mul(2)));
+        self.resume(&mut connection);
+        self.note_progress(true);
         if self.emit(ClientEvent::Connected(welcome)).await.is_err() {
             return End::Ended(Ended::Closed);
         }
-        self.resume(&mut connection);
         let (mut heard, mut pinged) = (Instant::now(), false);
         loop {
             let due = heard + if pinged { silence } else { silence / 2 };
             let later = self.later.iter().map(|(at, _)| *at).min();
+            let refreshed = OptionFuture::from(self.refreshing.as_mut());
             let handled = tokio::select! {
                 received = connection.next() => {
                     (heard, pinged) = (Instant::now(), false);
@@ -188,9 +229,11 @@ impl Driver {
                         }
                     }
                 }
-                order = self.orders.recv(), if !self.handles_gone => match order {
+                order = self.ends.orders.recv(), if !self.handles_gone && self.unanswered.len() < UNANSWERED => match order {
                     Some(Order::Command { message, reply }) => {
-                        self.command(*message, reply, &mut connection);
+                        if let Some(text) = self.take_in(*message, reply) {
+                            connection.queue(&text);
+                        }
                         Ok(())
                     }
                     Some(Order::Cut) => return End::Lost(None),
@@ -203,6 +246,10 @@ impl Driver {
                         Ok(())
                     }
                 },
+                Some(token) = refreshed => {
+                    self.refresh(token, &mut connection);
+                    Ok(())
+                }
                 () = sleep_until(due) => {
                     if pinged {
                         return End::Lost(None);
@@ -215,7 +262,7 @@ impl Driver {
                     self.attach_those_due(&mut connection);
                     Ok(())
                 }
-                () = self.events.closed() => Err(Gone),
+                () = self.ends.events.closed() => Err(Gone),
             };
             if handled.is_err() {
                 return End::Ended(Ended::Closed);
@@ -227,12 +274,15 @@ impl Driver {
     fn resume(&mut self, connection: &mut RawConnection) {
         self.unanswered.forget_own();
         self.later.clear();
+        for followed in self.sessions.values_mut() {
+            followed.behind = true;
+        }
         // Taken before the attaches below are added to them.
         let again: Vec<String> = {
             let sessions = &self.sessions;
             let with_cursor = |(id, message): (u64, &mut ClientMessage)| {
                 if let ClientMessage::AttachSession(attach) = message
-                    && let Some(cursor) = sessions.get(&attach.session_id).and_then(Position::cursor)
+                    && let Some(cursor) = sessions.get(&attach.session_id).and_then(|followed| followed.position.cursor())
                 {
                     attach.after = Some(cursor.to_string());
                 }
@@ -250,7 +300,8 @@ impl Driver {
     }
 
     fn attach_again(&mut self, session: SessionId, connection: &mut RawConnection) {
-        let after = self.sessions.get(&session).and_then(Position::cursor).map(|cursor| cursor.to_string());
+        let cursor = self.sessions.get(&session).and_then(|followed| followed.position.cursor());
+        let after = cursor.map(|cursor| cursor.to_string());
         let (_, text) = self.unanswered.add(ClientMessage::AttachSession(AttachSession { session_id: session, after }), None);
         connection.queue(&text);
     }
@@ -266,16 +317,17 @@ impl Driver {
         }
     }
 
-    fn command(&mut self, message: ClientMessage, reply: oneshot::Sender<Answer>, connection: &mut RawConnection) {
+    /// Keeps a command until it is answered. Returns what to send, unless it is too big to be sent at all.
+    fn take_in(&mut self, message: ClientMessage, reply: oneshot::Sender<Answer>) -> Option<String> {
         if let Some(session) = attached_by(&message) {
             // An attach on purpose starts anew where it says; what its cursor covers was applied by somebody else.
             let asked = match &message {
                 ClientMessage::AttachSession(attach) => attach.after.as_deref().and_then(|after| after.parse().ok()),
                 _ => None,
             };
-            match asked {
-                Some(cursor) => drop(self.sessions.insert(session, Position::at(cursor))),
-                None => drop(self.sessions.entry(session).or_default()),
+            let followed = self.sessions.entry(session).or_default();
+            if let Some(cursor) = asked {
+                followed.position = Position::at(cursor);
             }
         }
         if let ClientMessage::DetachSession(which) = &message
@@ -285,110 +337,31 @@ impl Driver {
         }
         let (id, text) = self.unanswered.add(message, Some(reply));
         if text.len() > self.message_bytes {
-            let error = CommandError::TooBig { bytes: text.len(), limit: self.message_bytes };
+            let error = CommandError::TooBig { bytes: text.len(), limit: Some(self.message_bytes) };
             self.answer(&CommandId::Number(id), Err(error));
-            return;
+            return None;
         }
-        connection.queue(&text);
+        Some(text)
     }
 
-    async fn receive(&mut self, text: Utf8Bytes, connection: &mut RawConnection) -> Result<(), Gone> {
-        let Ok(head) = serde_json::from_str::<Head<'_>>(&text) else {
-            tracing::warn!("the hub sent a frame that is no message");
-            return Ok(());
-        };
-        if let (Some(session), Some(seq), Some(_)) = (head.session, head.seq, head.at.as_ref()) {
-            return self.event(session, seq, text, connection).await;
-        }
-        if !ConnectionMessage::TYPES.contains(&head.kind.as_ref()) {
-            return Ok(());
-        }
-        match serde_json::from_str(&text) {
-            Ok(message) => self.about_connection(message, connection).await,
-            Err(error) => {
-                tracing::warn!(%error, "the hub sent a message that cannot be read");
-                Ok(())
-            }
+    /// The hub closed the socket because of a message; sent again, it would close the next one too.
+    fn give_up_largest(&mut self) {
+        self.unanswered.forget_own();
+        if let Some((Waiting { reply: Some(reply), .. }, bytes)) = self.unanswered.take_largest() {
+            // Who asked may have stopped waiting.
+            let _ = reply.send(Err(CommandError::TooBig { bytes, limit: None }));
         }
     }
 
-    async fn event(&mut self, session_id: SessionId, seq: Seq, text: Utf8Bytes, connection: &mut RawConnection) -> Result<(), Gone> {
-        // Events of a session that was detached may still be on their way.
-        let Some(position) = self.sessions.get_mut(&session_id) else { return Ok(()) };
-        match position.take(seq) {
-            Verdict::Apply => self.emit(ClientEvent::Event(AppliedEvent { session_id, seq, text })).await,
-            Verdict::Ignore => Ok(()),
-            Verdict::Gap => {
-                tracing::warn!(%session_id, seq, "events are missing; attaching again");
-                self.attach_again(session_id, connection);
-                Ok(())
-            }
-        }
-    }
-
-    async fn about_connection(&mut self, message: ConnectionMessage, connection: &mut RawConnection) -> Result<(), Gone> {
-        match message {
-            ConnectionMessage::Welcome(_) => Ok(()),
-            ConnectionMessage::Pong(pong) => {
-                // Our own pings have an id that no command has.
-                if let Some(id) = pong.id {
-                    let ack = Ack { id: id.clone(), received: "ping".to_owned(), session_id: None, task_id: None, seq: None };
-                    self.answer(&id, Ok(ack));
-                }
-                Ok(())
-            }
-            ConnectionMessage::Ack(ack) => {
-                let id = ack.id.clone();
-                self.answer(&id, Ok(ack));
-                Ok(())
-            }
-            ConnectionMessage::Error(error) => self.refused(error).await,
-            ConnectionMessage::SessionAttached(answer) => self.attached(*answer).await,
-            ConnectionMessage::CaughtUp(caught_up) => self.emit(ClientEvent::CaughtUp { session_id: caught_up.session_id }).await,
-            ConnectionMessage::AuthExpiring(_) => {
-                let token = (self.options.token)();
+    fn refresh(&mut self, token: Result<String, TokenError>, connection: &mut RawConnection) {
+        self.refreshing = None;
+        match token {
+            Ok(token) => {
                 let (_, text) = self.unanswered.add(ClientMessage::RefreshToken(RefreshToken { token }), None);
                 connection.queue(&text);
-                Ok(())
             }
-            ConnectionMessage::GoingAway(going) => {
-                self.reconnect_after = Some(Duration::from_millis(going.reconnect_after_ms));
-                Ok(())
-            }
-        }
-    }
-
-    async fn attached(&mut self, answer: SessionAttached) -> Result<(), Gone> {
-        let Some(position) = self.sessions.get_mut(&answer.session_id) else { return Ok(()) };
-        let kept = position.attached(&answer);
-        let SessionAttached { session_id, epoch, from, head, snapshot, .. } = answer;
-        self.emit(ClientEvent::Attached(Box::new(Attached { session_id, epoch, kept, from, head, snapshot }))).await
-    }
-
-    async fn refused(&mut self, error: ErrorMessage) -> Result<(), Gone> {
-        let Some(waiting) = self.unanswered.remove(error.id.as_ref()) else {
-            return self.emit(ClientEvent::Problem(Box::new(error))).await;
-        };
-        let attach = attached_by(&waiting.message);
-        match waiting.reply {
-            Some(reply) => {
-                if let Some(session) = attach
-                    && self.sessions.get(&session).is_some_and(|position| position.cursor().is_none())
-                {
-                    self.sessions.remove(&session);
-                }
-                let _ = reply.send(Err(CommandError::Refused(Box::new(error))));
-                Ok(())
-            }
-            None if error.retryable && attach.is_some() => {
-                let wait = error.retry_after_ms.map_or(ATTACH_AGAIN, Duration::from_millis);
-                self.later.extend(attach.map(|session| (Instant::now() + wait, session)));
-                Ok(())
-            }
-            None => match attach.filter(|session| self.sessions.remove(session).is_some()) {
-                Some(session_id) => self.emit(ClientEvent::Detached { session_id, error: Box::new(error) }).await,
-                None => self.emit(ClientEvent::Problem(Box::new(error))).await,
-            },
+            // The hub will close the socket, and the next attempt asks again.
+            Err(error) => tracing::warn!(error = %error, "there is no new token"),
         }
     }
 
@@ -399,7 +372,20 @@ impl Driver {
         }
     }
 
-    async fn emit(&self, event: ClientEvent) -> Result<(), Gone> {
-        self.events.send(event).await.map_err(|_| Gone)
+    /// Connected, it is up to date when every session is.
+    fn note_progress(&mut self, connected: bool) {
+        if connected || matches!(self.state, State::Live | State::Replaying) {
+            let behind = self.sessions.values().any(|followed| followed.behind);
+            self.turn(if behind { State::Replaying } else { State::Live });
+        }
+    }
+
+    fn turn(&mut self, state: State) {
+        self.state = state;
+        self.ends.state.send_if_modified(|shown| std::mem::replace(shown, state) != state);
+    }
+
+    async fn emit(&mut self, event: ClientEvent) -> Result<(), Gone> {
+        self.ends.events.send((event, self.state)).await.map_err(|_| Gone)
     }
 }

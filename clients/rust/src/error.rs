@@ -6,8 +6,14 @@ use crate::event::Ended;
 
 /// The text does not say where a hub is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected ws://host:port or http://host:port")]
-pub struct InvalidUrl;
+pub enum InvalidUrl {
+    /// It has another form.
+    #[error("expected ws://host:port, wss://host:port, http://host:port or https://host:port")]
+    Form,
+    /// It asks for TLS.
+    #[error("this program was built without TLS: switch on the feature `tls` of agent-hub-client, or use ws://")]
+    NoTls,
+}
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +21,9 @@ pub enum ConnectError {
     /// The token cannot be sent in a header.
     #[error("the token holds characters that no token has")]
     Token,
+    /// The source of tokens has none just now.
+    #[error("there is no token")]
+    NoToken(#[source] crate::TokenError),
     /// Nobody answers there.
     #[error("the hub cannot be reached")]
     Io(#[from] std::io::Error),
@@ -39,10 +48,18 @@ impl ConnectError {
     /// Whether to try again with the same credentials.
     pub fn retryable(&self) -> bool {
         match self {
-            Self::Io(_) | Self::TimedOut | Self::Handshake(_) | Self::NoWelcome => true,
+            Self::Io(_) | Self::TimedOut | Self::Handshake(_) | Self::NoWelcome | Self::NoToken(_) => true,
             Self::Token => false,
             Self::Refused(status) => *status >= 500 || matches!(status, 408 | 429),
             Self::Closed(code) => resumes(*code),
+        }
+    }
+
+    /// The code the hub closed with, if it did.
+    pub(crate) fn close_code(&self) -> Option<u16> {
+        match self {
+            Self::Closed(code) => *code,
+            _ => None,
         }
     }
 }
@@ -58,13 +75,13 @@ pub enum CommandError {
     /// The hub refused it; nothing was changed.
     #[error("{}: {}", .0.code, .0.message)]
     Refused(Box<ErrorMessage>),
-    /// It is larger than the hub takes; it was not sent.
-    #[error("the message has {bytes} bytes, and the hub takes {limit}")]
+    /// It is larger than the hub takes. It was not sent, or the hub closed a connection because of it; it is not sent again.
+    #[error("the message has {bytes} bytes, which is more than the hub takes")]
     TooBig {
         /// Its size.
         bytes: usize,
-        /// The largest the hub takes.
-        limit: usize,
+        /// The largest the hub takes, where it said so.
+        limit: Option<usize>,
     },
     /// The client has ended. Whether the hub carried the command out is not known.
     #[error("the client has ended ({0:?})")]

@@ -1,13 +1,20 @@
 //! What a client hears.
 
-use std::time::Duration;
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use agent_hub_protocol::{
     Epoch, Event, Seq, SessionId, Snapshot,
     server_message::{ErrorMessage, Welcome},
 };
+use futures::Stream;
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use crate::State;
 
 /// What happened.
 #[derive(Clone, Debug)]
@@ -98,10 +105,11 @@ pub enum Ended {
     Token,
 }
 
-/// What a client hears, in order.
+/// What a client hears, in order. A [`Stream`], too.
 #[derive(Debug)]
 pub struct Events {
-    pub(crate) inner: mpsc::Receiver<ClientEvent>,
+    pub(crate) inner: mpsc::Receiver<(ClientEvent, State)>,
+    pub(crate) state: State,
 }
 
 impl Events {
@@ -110,11 +118,33 @@ impl Events {
     /// # Cancel safety
     /// Safe.
     pub async fn next(&mut self) -> Option<ClientEvent> {
-        self.inner.recv().await
+        let item = self.inner.recv().await;
+        self.note(item)
     }
 
     /// The next one, if it is there already.
     pub fn try_next(&mut self) -> Option<ClientEvent> {
-        self.inner.try_recv().ok()
+        let item = self.inner.try_recv().ok();
+        self.note(item)
+    }
+
+    /// How the client stood when the last event that was taken from here happened. [`Client::state`](crate::Client::state) tells how it
+    /// stands now.
+    pub const fn state(&self) -> State {
+        self.state
+    }
+
+    fn note(&mut self, item: Option<(ClientEvent, State)>) -> Option<ClientEvent> {
+        let (event, state) = item?;
+        self.state = state;
+        Some(event)
+    }
+}
+
+impl Stream for Events {
+    type Item = ClientEvent;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ClientEvent>> {
+        self.inner.poll_recv(cx).map(|item| self.note(item))
     }
 }

@@ -29,16 +29,22 @@ mod event;
 mod options;
 mod position;
 mod raw;
+mod state;
+#[cfg(feature = "tls")]
+mod tls;
+mod token;
 mod unanswered;
 
 pub use agent_hub_protocol as protocol;
 
 pub use self::{
     backoff::Backoff,
-    client::Client,
+    client::{Client, PendingAnswer},
     error::{CommandError, ConnectError, InvalidUrl},
     event::{AppliedEvent, Attached, ClientEvent, Ended, Events},
-    options::{Options, Target, TokenSource},
+    options::{Options, Target},
     position::{Position, Verdict},
     raw::{RawConnection, Received, SocketSizes},
+    state::State,
+    token::{TokenError, TokenSource},
 };

@@ -1,11 +1,8 @@
 //! Where to connect, as whom, and how.
 
-use std::{fmt, str::FromStr, sync::Arc, time::Duration};
+use std::{fmt, str::FromStr, time::Duration};
 
-use crate::{Backoff, InvalidUrl, SocketSizes};
-
-/// Gives the token for each connection, so that an expired one can be replaced.
-pub type TokenSource = Arc<dyn Fn() -> String + Send + Sync>;
+use crate::{Backoff, InvalidUrl, SocketSizes, TokenSource};
 
 /// What a client is made of. Everything but the first two has a default.
 #[derive(Clone)]
@@ -24,23 +21,27 @@ pub struct Options {
     pub silence: Option<Duration>,
     /// Events that wait to be read. Full: the socket is not read until there is room.
     pub queue: usize,
+    /// Whom to trust on `wss://`. The system's roots if `None`.
+    #[cfg(feature = "tls")]
+    pub tls: Option<std::sync::Arc<rustls::ClientConfig>>,
 }
 
 impl Options {
-    /// A hub and one token.
+    /// A hub, and one token or a source of tokens.
     ///
     /// # Errors
-    /// [`InvalidUrl`] unless it is `ws://host:port` or `http://host:port`.
-    pub fn new(url: &str, token: &str) -> Result<Self, InvalidUrl> {
-        let token = token.to_owned();
+    /// [`InvalidUrl`].
+    pub fn new(url: &str, token: impl Into<TokenSource>) -> Result<Self, InvalidUrl> {
         Ok(Self {
             target: url.parse()?,
-            token: Arc::new(move || token.clone()),
+            token: token.into(),
             sizes: SocketSizes::default(),
             backoff: Backoff::default(),
             connect_timeout: Duration::from_secs(10),
             silence: None,
             queue: 1024,
+            #[cfg(feature = "tls")]
+            tls: None,
         })
     }
 }
@@ -57,22 +58,39 @@ impl fmt::Debug for Options {
 pub struct Target {
     /// `host:port`
     pub authority: String,
+    /// Over TLS.
+    pub secure: bool,
+}
+
+impl Target {
+    /// The host alone, as certificates name it.
+    pub fn host(&self) -> &str {
+        self.authority.rsplit_once(':').map_or(self.authority.as_str(), |(host, _)| host).trim_matches(['[', ']'])
+    }
 }
 
 impl FromStr for Target {
     type Err = InvalidUrl;
 
     /// # Errors
-    /// [`InvalidUrl`] unless it is `ws://host[:port]` or `http://host[:port]`; a path is ignored.
+    /// [`InvalidUrl`] unless it is `ws://host[:port]` or `http://host[:port]`; `wss` and `https` with the feature `tls`. A path is ignored.
     fn from_str(url: &str) -> Result<Self, InvalidUrl> {
-        let rest = url.strip_prefix("ws://").or_else(|| url.strip_prefix("http://")).ok_or(InvalidUrl)?;
+        let (scheme, rest) = url.split_once("://").ok_or(InvalidUrl::Form)?;
+        let secure = match scheme {
+            "ws" | "http" => false,
+            "wss" | "https" if cfg!(feature = "tls") => true,
+            "wss" | "https" => return Err(InvalidUrl::NoTls),
+            _ => return Err(InvalidUrl::Form),
+        };
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
         if authority.is_empty() || !authority.chars().all(plain) {
-            return Err(InvalidUrl);
+            return Err(InvalidUrl::Form);
         }
+        // The last colon of an address in brackets may stand inside them.
         let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        Ok(Self { authority: if has_port { authority.to_owned() } else { format!("{authority}:80") } })
+        let port = if secure { 443 } else { 80 };
+        Ok(Self { authority: if has_port { authority.to_owned() } else { format!("{authority}:{port}") }, secure })
     }
 }
 
@@ -86,8 +104,20 @@ mod tests {
         assert_eq!(read("ws://127.0.0.1:3000"), Ok("127.0.0.1:3000".into()));
         assert_eq!(read("http://hub.example/ws/agents?x"), Ok("hub.example:80".into()));
         assert_eq!(read("ws://[::1]:9"), Ok("[::1]:9".into()));
-        for url in ["", "ws://", "wss://a", "ws://user@a", "127.0.0.1:3000"] {
-            assert_eq!(read(url), Err(InvalidUrl), "{url}");
+        for url in ["", "ws://", "ftp://a", "ws://user@a", "127.0.0.1:3000"] {
+            assert_eq!(read(url), Err(InvalidUrl::Form), "{url}");
         }
+    }
+
+    #[test]
+    fn tls_is_there_or_said_to_be_missing() {
+        let read = |url: &str| url.parse::<Target>();
+        if cfg!(feature = "tls") {
+            let target = read("wss://hub.example").expect("known");
+            assert_eq!((target.authority.as_str(), target.host(), target.secure), ("hub.example:443", "hub.example", true));
+        } else {
+            assert_eq!(read("wss://hub.example"), Err(InvalidUrl::NoTls));
+        }
+        assert_eq!(read("ws://[::1]:9").expect("known").host(), "::1");
     }
 }

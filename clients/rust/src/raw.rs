@@ -10,7 +10,7 @@ use std::{
 use futures::{Sink, Stream};
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
-    WebSocketStream, client_async_with_config,
+    MaybeTlsStream, WebSocketStream, client_async_with_config,
     tungstenite::{
         Error, Message, Utf8Bytes,
         client::ClientRequestBuilder,
@@ -42,7 +42,7 @@ impl Default for SocketSizes {
 /// A connection to a hub: what is sent goes out as written, what comes in is handed out as it came.
 #[derive(Debug)]
 pub struct RawConnection {
-    socket: WebSocketStream<TcpStream>,
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     flushed: bool,
 }
 
@@ -73,10 +73,41 @@ impl RawConnection {
     /// As [`RawConnection::connect`].
     pub async fn over(stream: TcpStream, target: &Target, token: &str, sizes: SocketSizes) -> Result<Self, ConnectError> {
         stream.set_nodelay(true)?;
+        #[cfg(feature = "tls")]
+        let stream = crate::tls::wrap(stream, target, None).await?;
+        #[cfg(not(feature = "tls"))]
+        let stream = MaybeTlsStream::Plain(stream);
+        Self::shake_hands(stream, target, token, sizes).await
+    }
+
+    /// The same, trusting whom this configuration trusts. It counts for `wss://` only.
+    ///
+    /// # Errors
+    /// As [`RawConnection::connect`].
+    #[cfg(feature = "tls")]
+    pub async fn connect_trusting(
+        target: &Target,
+        token: &str,
+        sizes: SocketSizes,
+        tls: Option<std::sync::Arc<rustls::ClientConfig>>,
+    ) -> Result<Self, ConnectError> {
+        let stream = TcpStream::connect(&target.authority).await?;
+        stream.set_nodelay(true)?;
+        let stream = crate::tls::wrap(stream, target, tls).await?;
+        Self::shake_hands(stream, target, token, sizes).await
+    }
+
+    async fn shake_hands(
+        stream: MaybeTlsStream<TcpStream>,
+        target: &Target,
+        token: &str,
+        sizes: SocketSizes,
+    ) -> Result<Self, ConnectError> {
         if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(ConnectError::Token);
         }
-        let uri = format!("ws://{}/ws/agents", target.authority).parse::<Uri>();
+        let scheme = if target.secure { "wss" } else { "ws" };
+        let uri = format!("{scheme}://{}/ws/agents", target.authority).parse::<Uri>();
         let uri = uri.map_err(|error| ConnectError::Handshake(Box::new(Error::HttpFormat(error.into()))))?;
         let request = ClientRequestBuilder::new(uri)
             .with_header("Authorization", format!("Bearer {token}"))
@@ -99,7 +130,7 @@ impl RawConnection {
     /// # Errors
     /// The socket is gone.
     pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
-        self.socket.get_ref().local_addr()
+        self.socket.get_ref().get_ref().local_addr()
     }
 
     /// Puts a message in line. It goes out while [`RawConnection::next`] is waited for, so that neither end can block the other;

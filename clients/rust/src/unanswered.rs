@@ -46,6 +46,18 @@ impl Unanswered {
         self.commands.retain(|_, waiting| waiting.reply.as_ref().is_some_and(|reply| !reply.is_closed()));
     }
 
+    /// How many.
+    pub(crate) fn len(&self) -> usize {
+        self.commands.len()
+    }
+
+    /// The one the hub can only have meant when it closed the socket because a message was too big for it.
+    pub(crate) fn take_largest(&mut self) -> Option<(Waiting, usize)> {
+        let size = |(id, waiting): (&u64, &Waiting)| (encode(*id, &waiting.message).len(), *id);
+        let (bytes, id) = self.commands.iter().map(size).max()?;
+        self.commands.remove(&id).map(|waiting| (waiting, bytes))
+    }
+
     /// All, in order.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (u64, &mut ClientMessage)> {
         self.commands.iter_mut().map(|(id, waiting)| (*id, &mut waiting.message))
@@ -94,5 +106,16 @@ mod tests {
         assert_eq!(unanswered.iter_mut().map(|(id, _)| id).collect::<Vec<_>>(), [first]);
         assert!(unanswered.remove(Some(&CommandId::Text("1".into()))).is_none());
         assert!(unanswered.remove(Some(&CommandId::Number(1))).is_some());
+    }
+    #[test]
+    fn the_largest_is_found_wherever_it_stands() {
+        let mut unanswered = Unanswered::default();
+        let detach = |id| ClientMessage::DetachSession(agent_hub_protocol::client_message::SessionRef { session_id: id });
+        unanswered.add(detach(None), None);
+        let (large, text) = unanswered.add(detach(Some(SessionId::random())), None);
+        unanswered.add(detach(None), None);
+        let (_, bytes) = unanswered.take_largest().expect("there are three");
+        assert_eq!((bytes, unanswered.len()), (text.len(), 2));
+        assert!(unanswered.remove(Some(&CommandId::Number(large))).is_none());
     }
 }

@@ -166,7 +166,7 @@ async fn commands_are_repeated_in_order_until_they_are_answered() {
     let error = second.await.expect("no panic").expect_err("refused");
     assert_eq!(error.refusal().map(|refusal| refusal.code), Some(ErrorCode::QueueFull));
     let error = client.submit(session, "x".repeat(5000)).await.expect_err("too big");
-    assert!(matches!(error, CommandError::TooBig { limit: 4096, .. }), "{error}");
+    assert!(matches!(error, CommandError::TooBig { limit: Some(4096), .. }), "{error}");
 }
 
 #[tokio::test]
