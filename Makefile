@@ -4,6 +4,7 @@
 #   make test    everything, as CI does
 #   make lint    format and clippy only
 #   make browser-test   README.md as pasted and the console as used, in Chromium
+#   make client-tests   the clients in other languages: lints, types, tests against the hub
 #   make bench   throughput and latency on this machine
 #   make soak    the long figures: hours, not minutes
 
@@ -11,9 +12,9 @@ CARGO ?= cargo
 # nextest runs each test in a process of its own and in parallel; without it the same tests run under cargo test.
 NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 
-.PHONY: test quick lint unit doc-tests drift browser-test programs bench soak setup
+.PHONY: test quick lint unit doc-tests drift client-tests browser-test programs bench soak setup
 
-test: setup lint unit doc-tests drift browser-test
+test: setup lint unit doc-tests drift client-tests browser-test
 
 setup:
 	./scripts/setup-test.sh
@@ -35,9 +36,15 @@ doc-tests:
 	$(CARGO) test --workspace --doc
 
 # Generated files are what their sources generate.
-drift:
+drift: setup
 	$(CARGO) run --quiet -p agent-hub-protocol --example generate -- --check
 	cd protocol/check && npm run --silent asyncapi
+	clients/python/tools/generate.sh --check
+
+# Against the hub that the tests before used: built with the same features, so nothing is built twice.
+client-tests: setup
+	$(CARGO) test --workspace --no-run --quiet
+	AGENT_HUB_BIN=$${AGENT_HUB_BIN:-$(CURDIR)/target/debug/agent-hub} clients/python/test.sh
 
 # Pictures of every step are in target/screenshots afterwards.
 # The program is the one the tests before used: built with the same features, so nothing is built twice.

@@ -15,6 +15,9 @@ done
 # A browser, and a font for its pictures. CHROMIUM names another one.
 [ -n "${CHROMIUM:-}" ] || command -v chromium >/dev/null 2>&1 || missing="$missing chromium fonts-dejavu-core"
 
+# Python, with what makes virtual environments.
+python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3 python3-venv"
+
 if [ -n "$missing" ]; then
     if ! command -v apt-get >/dev/null 2>&1; then
         echo "setup-test: please install:$missing" >&2
@@ -48,3 +51,15 @@ for directory in tests/browser protocol/check; do
         cp "$directory/package-lock.json" "$directory/node_modules/.installed"
     fi
 done
+
+python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+    echo "setup-test: the tests of the Python client need Python 3.11 or newer, this is $(python3 --version)" >&2
+    exit 1
+}
+lock=clients/python/requirements-dev.txt
+venv=clients/python/.venv
+if ! cmp -s "$lock" "$venv/.installed" || ! "$venv/bin/python" -c '' 2>/dev/null; then
+    python3 -m venv --clear "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r "$lock"
+    cp "$lock" "$venv/.installed"
+fi

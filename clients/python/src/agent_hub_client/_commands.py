@@ -1,0 +1,99 @@
+"""Commands the hub has not answered."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ._errors import MessageTooBig, QueueFull
+from .protocol import AckMessage
+
+# With or without a connection. Full: `QueueFull` at once, nothing is taken.
+_BOUND = 256
+
+# Fields in which null is a value and not an absence.
+_NULLABLE = frozenset({"payload", "editedArguments", "output", "data"})
+
+
+class Command:
+    """A command until its answer."""
+
+    __slots__ = ("answer", "id", "kind", "own", "session", "text")
+
+    def __init__(self, id: int, kind: str, fields: Mapping[str, Any], *, own: bool) -> None:
+        self.id, self.kind, self.own = id, kind, own
+        self.session: str | None = fields.get("sessionId")
+        # Cancelled: nobody waits any more.
+        self.answer: asyncio.Future[AckMessage] = asyncio.get_running_loop().create_future()
+        # Written once: a repetition has to be the same.
+        given = {name: value for name, value in fields.items() if value is not None or name in _NULLABLE}
+        self.text = _encode({"type": kind, "id": id, **given})
+
+    @property
+    def attaches(self) -> bool:
+        return self.kind in ("create_session", "attach_session")
+
+    def attach_after(self, cursor: str) -> None:
+        """If it is an attach: the same, from where the session stands by now."""
+        if self.kind == "attach_session":
+            self.text = _encode({"type": self.kind, "id": self.id, "sessionId": self.session, "after": cursor})
+
+
+class Unanswered:
+    """In the order they were given, which is the order they are sent again in."""
+
+    def __init__(self) -> None:
+        self._commands: dict[int, Command] = {}
+        self._last_id = 0
+
+    def add(self, kind: str, fields: Mapping[str, Any], limit: int) -> Command:
+        """Takes a command of the program, of at most `limit` bytes."""
+        if sum(not command.own and not command.answer.cancelled() for command in self._commands.values()) >= _BOUND:
+            raise QueueFull(f"{_BOUND} commands wait for an answer")
+        command = Command(self._last_id + 1, kind, fields, own=False)
+        if (size := len(command.text.encode())) > limit:
+            raise MessageTooBig(f"the command has {size} bytes, and the hub takes {limit}")
+        return self._keep(command)
+
+    def add_own(self, kind: str, fields: Mapping[str, Any]) -> Command:
+        """Takes a command of the client's own, which nobody waits for."""
+        return self._keep(Command(self._last_id + 1, kind, fields, own=True))
+
+    def _keep(self, command: Command) -> Command:
+        self._last_id = command.id
+        self._commands[command.id] = command
+        return command
+
+    def answer(self, id: object, answer: AckMessage | Exception) -> Command | None:
+        """Gives an answer to who waits for it. None: it answers nothing."""
+        command = self._commands.pop(id, None) if type(id) is int else None
+        if command is not None and not command.answer.done():
+            if isinstance(answer, Exception):
+                command.answer.set_exception(answer)
+                command.answer.exception()  # Nobody has to look at it.
+            else:
+                command.answer.set_result(answer)
+        return command
+
+    def again(self) -> list[Command]:
+        """What is to be sent on a new connection: not the client's own, which are made anew, nor what nobody waits for any more."""
+        self._commands = {id: command for id, command in self._commands.items() if not command.own and not command.answer.cancelled()}
+        return list(self._commands.values())
+
+    def drop_the_largest(self) -> None:
+        """The hub ended the connection because of the size of a message."""
+        theirs = [command for command in self._commands.values() if not command.own]
+        if theirs:
+            largest = max(theirs, key=lambda command: len(command.text))
+            self.answer(largest.id, MessageTooBig("the hub closed the connection because of its size"))
+
+    def end(self, error: Exception) -> None:
+        """Nothing will be answered any more."""
+        for id in tuple(self._commands):
+            self.answer(id, error)
+
+
+def _encode(message: Mapping[str, Any]) -> str:
+    return json.dumps(message, ensure_ascii=False, allow_nan=False, separators=(",", ":"))

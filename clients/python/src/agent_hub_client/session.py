@@ -1,0 +1,362 @@
+"""A conversation: its log, followed from here on, and its tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from ._errors import Detached, HubError, OutcomeUnknown
+from ._position import Position, Verdict
+from ._waiting import Feed, Once
+from .protocol import (
+    AckMessage,
+    Event,
+    MessageInfo,
+    OnBusy,
+    SessionAttachedMessage,
+    Snapshot,
+    SteerWhen,
+    TaskInfo,
+)
+from .task import SteerReceipt, Task, TaskOutcome
+
+if TYPE_CHECKING:
+    from .hub import Hub
+
+SessionState = Literal["connecting", "live", "replaying", "stale", "closed"]
+
+# What `events()` holds for a program that is slow to take it.
+_FEED = 16_384
+# Tasks that have ended and are still found by their id.
+_ENDED_TASKS = 256
+# Before asking again for a session, when the hub does not say how long.
+_ATTACH_AGAIN = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """The hub has said from where the session goes on.
+
+    Not `kept`: what was known of the session before is to be forgotten; the snapshot takes its place, or without one, the events from
+    `first` on.
+    """
+
+    session_id: str
+    epoch: str
+    kept: bool
+    head: int
+    first: int
+    """The number of the first event that follows."""
+    snapshot: Snapshot | None
+
+
+class Session:
+    """A conversation that is followed. Made by `Hub.create` and `Hub.open`."""
+
+    def __init__(self, hub: Hub, session_id: str, position: Position, *, from_start: bool = False) -> None:
+        self.hub = hub
+        self.id = session_id
+        self.ready: Once[None] = Once()
+        """Awaited: the session is there and followed. Raises HubError if the hub refused."""
+        self.snapshot: Snapshot | None = None
+        """The last one that came. What happened since is in the tasks and events."""
+        self.ended: str | None = None
+        """Why the session has ended, if it has."""
+        self._position = position
+        self._position.waiting = True
+        self._from_start = from_start
+        self._tasks: dict[str, Task] = {}
+        self._steers: dict[str, Once[SteerReceipt]] = {}
+        self._feeds: weakref.WeakSet[Feed[Event | Attached]] = weakref.WeakSet()
+        self._listeners: list[Callable[[Event | Attached], None]] = []
+        self._detached_listeners: list[Callable[[Exception], None]] = []
+        self._acked = self._attached = self._caught_up = False
+        self._idle_gaps = 0  # gaps since an event was applied
+        self._later: asyncio.TimerHandle | None = None
+        self._error: Exception | None = None
+
+    def __repr__(self) -> str:
+        return f"<Session {self.id} {self.state}>"
+
+    @property
+    def state(self) -> SessionState:
+        """`connecting`: not attached yet; `replaying`: what was missed is coming; `live`; `stale`: the connection is lost, and will come
+        back; `closed`: not followed any more."""
+        if self._error is not None:
+            return "closed"
+        if not self._attached:
+            return "connecting"
+        if self.hub.state in ("connecting", "stale"):
+            return "stale"
+        return "live" if self._caught_up else "replaying"
+
+    @property
+    def cursor(self) -> str | None:
+        """Everything up to here has been applied. Give it to `Hub.open` to go on behind it; None before the first answer."""
+        return self._position.cursor
+
+    def submit(
+        self,
+        prompt: str,
+        *,
+        on_busy: OnBusy | None = None,
+        timeout_ms: int | None = None,
+        context: str | None = None,
+        tools: list[str] | None = None,
+        options: Mapping[str, Any] | None = None,
+        task_id: str | None = None,
+    ) -> Task:
+        """A new task, at once; it is sent as soon as there is a connection, and again until the hub has answered."""
+        if self.ended is None:  # Otherwise the hub says what it thinks of it.
+            self._check_followed()
+        task_id = task_id or str(uuid.uuid4())
+        command: dict[str, Any] = {"taskId": task_id, "prompt": prompt, "onBusy": on_busy, "timeoutMs": timeout_ms}
+        command |= {"context": context, "tools": tools, "options": None if options is None else dict(options)}
+        answer = self.hub._order("submit_task", {"sessionId": self.id} | command)
+        task = self._tasks.get(task_id) or self._add(Task(self, task_id, "submitted"))
+        answer.add_done_callback(task._answered)
+        return task
+
+    def task(self, task_id: str) -> Task:
+        """The task with this id: one that was submitted here, or anybody's in this session."""
+        task = self._tasks.get(task_id) or self._add(Task(self, task_id, "submitted"))
+        if self._error is not None:
+            task._fail(self._error)
+        return task
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The tasks that are known here, oldest first."""
+        return tuple(self._tasks.values())
+
+    def events(self) -> Feed[Event | Attached]:
+        """Every event applied from now on, exactly once and in order, and an `Attached` wherever the session goes on after a break.
+
+        Who takes them too slowly gets `FellBehind`.
+        """
+        self._check_followed()
+        feed: Feed[Event | Attached] = Feed(_FEED)
+        self._feeds.add(feed)
+        return feed
+
+    def on_event(self, listener: Callable[[Event | Attached], None]) -> Callable[[], None]:
+        """Calls the listener with what `events()` gives, at the moment it is applied. Returns what ends that."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener) if listener in self._listeners else None
+
+    def on_detached(self, listener: Callable[[Exception], None]) -> Callable[[], None]:
+        """Calls the listener when the session is not followed any more, with why. Returns what ends that."""
+        self._detached_listeners.append(listener)
+        return lambda: self._detached_listeners.remove(listener) if listener in self._detached_listeners else None
+
+    async def detach(self) -> None:
+        """Stops following the session, which goes on at the hub. Its objects here are dead afterwards."""
+        self._check_followed()
+        answer = self.hub._order("detach_session", {"sessionId": self.id})
+        self._fail(Detached(f"session {self.id} was detached"))
+        await answer
+
+    async def end(self) -> None:
+        """Ends the session: what runs in it is cancelled; its log stays readable."""
+        await self._command("end_session", {})
+
+    # What follows is the hub's and the tasks' to call.
+
+    async def _command(self, kind: str, fields: Mapping[str, Any]) -> AckMessage:
+        return await self.hub._order(kind, {"sessionId": self.id, **fields})
+
+    async def _steer(self, task: str, text: str, when: SteerWhen | None, steer_id: str | None) -> SteerReceipt:
+        if self.ended is None:
+            self._check_followed()
+        steer_id = steer_id or str(uuid.uuid4())
+        receipt = self._steers.setdefault(steer_id, Once())
+        try:
+            await self._command("steer_task", {"taskId": task, "input": text, "when": when, "steerId": steer_id})
+            return await receipt
+        finally:
+            self._steers.pop(steer_id, None)
+
+    def _check_followed(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _add(self, task: Task) -> Task:
+        if len(self._tasks) >= _ENDED_TASKS:
+            ended = [known for known, of in self._tasks.items() if of._over]
+            for known in ended[: max(0, len(ended) - _ENDED_TASKS)]:
+                del self._tasks[known]
+        self._tasks[task.id] = task
+        return task
+
+    def _answered(self, answer: asyncio.Future[AckMessage]) -> None:
+        """The create or attach that the program asked for."""
+        if answer.cancelled():
+            return
+        error = answer.exception()
+        if isinstance(error, Exception):
+            self._fail(error)
+            return
+        self._acked = True
+        self._settle()
+
+    def _on_attached(self, message: SessionAttachedMessage) -> None:
+        epoch, first, snapshot = message["epoch"], message["from"], message.get("snapshot")
+        if self._from_start:
+            # The first answer told the epoch; now the whole log can be named.
+            self._from_start = False
+            self._position = Position(epoch, 0, waiting=True)
+            self._attach()
+            return
+        had_epoch = self._position.epoch is not None
+        kept = self._position.attached(epoch, message["recovered"], first)
+        if not kept:
+            if snapshot is not None:
+                self.snapshot = snapshot
+            self._replace(snapshot, had_epoch)
+        self._attached, self._caught_up = True, False
+        self._remember()
+        self._emit(Attached(self.id, epoch, kept, message["head"], first, snapshot))
+        self._settle()
+
+    def _on_caught_up(self) -> None:
+        # Of an attach that a later one has overtaken, none comes.
+        self._caught_up = self._attached and not self._position.waiting
+
+    def _on_event(self, event: Event) -> None:
+        verdict = self._position.take(event["seq"])
+        if verdict is Verdict.GAP:
+            self._on_gap()
+        if verdict is not Verdict.APPLY:
+            return
+        self._idle_gaps = 0
+        try:
+            self._fold(event)
+        except (KeyError, TypeError, AttributeError) as error:
+            # It counts all the same, and whoever iterates sees it as it is.
+            self.hub._problem(ValueError(f"event {event['seq']} of session {self.id} cannot be read: {error!r}"))
+        self._remember()
+        self._emit(event)
+        if event["type"] == "session_ended":
+            self._on_ended(str(event["data"].get("reason", "ended")))
+
+    def _fold(self, event: Event) -> None:
+        task_id = event.get("taskId")
+        if isinstance(task_id, str):
+            task = self._tasks.get(task_id) or self._add(Task(self, task_id, "submitted"))
+            task._apply(event)
+        if event["type"] == "steer_accepted":
+            meant = self._tasks.get(event["data"]["steerId"])
+            if meant is not None:  # A submit with `on_busy="steer"`.
+                meant._finish(TaskOutcome("steered"))
+        elif event["type"] == "steer_applied":
+            receipt = SteerReceipt(event["data"]["steerId"], "applied", step=event["data"]["step"])
+            self._receipt(receipt)
+        elif event["type"] == "steer_rejected":
+            receipt = SteerReceipt(event["data"]["steerId"], "rejected", reason=event["data"]["reason"])
+            self._receipt(receipt)
+
+    def _receipt(self, receipt: SteerReceipt) -> None:
+        waiting = self._steers.get(receipt.steer_id)
+        if waiting is not None:
+            waiting.set(receipt)
+
+    def _on_gap(self) -> None:
+        self._caught_up = False
+        self._idle_gaps += 1
+        if self._idle_gaps == 1:
+            self._attach()
+        else:
+            # A hub that leaves the same gap again is not asked as fast as it answers.
+            self._attach_later(min(_ATTACH_AGAIN * 2 ** (self._idle_gaps - 2), 30.0))
+
+    def _on_ended(self, reason: str) -> None:
+        self.ended = reason
+        self._fail(Detached(f"session {self.id} has ended ({reason})"))
+        if reason == "deleted" and self.hub._cursors is not None:
+            self.hub._cursors.pop(self.id, None)
+
+    def _attach(self) -> None:
+        self._later = None
+        self.hub._attach(self)
+
+    def _attach_later(self, delay: float) -> None:
+        if self._later is None:
+            self._later = asyncio.get_running_loop().call_later(delay, self._attach)
+
+    def _attach_refused(self, error: HubError) -> None:
+        """An attach of the client's own was refused."""
+        if error.retryable:
+            self._attach_later(_ATTACH_AGAIN if error.retry_after_ms is None else error.retry_after_ms / 1000)
+        else:
+            self._fail(error)
+
+    def _on_connection(self) -> None:
+        """A new connection begins, or the old one is lost: what was on its way is not any more."""
+        self._caught_up = False
+        self._position.waiting = True
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+
+    def _settle(self) -> None:
+        if self._acked and self._attached:
+            self.ready.set(None)
+
+    def _remember(self) -> None:
+        cursor = self._position.cursor
+        if cursor is not None and self.hub._cursors is not None:
+            self.hub._cursors[self.id] = cursor
+
+    def _emit(self, item: Event | Attached) -> None:
+        for feed in tuple(self._feeds):
+            feed.push(item)
+        for listener in tuple(self._listeners):
+            self.hub._call(listener, item)
+
+    def _replace(self, snapshot: Snapshot | None, had_epoch: bool) -> None:
+        """What was known of the tasks does not hold any more."""
+        infos: dict[str, TaskInfo] = {} if snapshot is None else {info["taskId"]: info for info in snapshot["tasks"]}
+        for task_id in infos:
+            self.task(task_id)
+        for task in tuple(self._tasks.values()):
+            info = infos.get(task.id)
+            if info is None and (snapshot is None or not had_epoch):
+                # The log from its start tells about it, or it is new.
+                continue
+            task._replace(info, *_last_text(snapshot["messages"] if snapshot else [], task.id, info))
+        for pending in [] if snapshot is None else snapshot["pendingInputs"]:
+            self.task(pending["taskId"])._ask(pending)
+        for receipt in self._steers.values():
+            receipt.fail(OutcomeUnknown("the log was replaced before the steering input was applied or rejected"))
+
+    def _fail(self, error: Exception) -> None:
+        """It is not followed any more."""
+        if self._error is not None:
+            return
+        self._error = error
+        self._on_connection()
+        self.hub._forget(self)
+        self.ready.fail(error)
+        for task in self._tasks.values():
+            task._fail(error)
+        for receipt in self._steers.values():
+            receipt.fail(error)
+        for feed in tuple(self._feeds):
+            feed.end(None if self.ended is not None else error)
+        for listener in tuple(self._detached_listeners):
+            self.hub._call(listener, error)
+
+
+def _last_text(messages: list[MessageInfo], task_id: str, info: TaskInfo | None) -> tuple[str | None, str | None, int]:
+    """The text of the newest message of a task, the message, and where it begins."""
+    partial = info.get("partial") if info is not None else None
+    for message in reversed(messages):
+        if message["taskId"] == task_id and message["role"] == "assistant":
+            if partial is None or partial["messageId"] == message["messageId"]:
+                return message["text"], message["messageId"], message["seq"]
+            break
+    return (None, None, 0) if partial is None else (partial["text"], partial["messageId"], 0)
