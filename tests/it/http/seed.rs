@@ -107,9 +107,57 @@ async fn capabilities_health_and_landing() {
     assert_eq!(read(landing).await.1["urls"]["docs"], "/docs");
     let console = hub.request(Method::GET, "/").header("accept", "text/html,*/*").send().await.unwrap();
     assert!(console.headers()["content-type"].to_str().unwrap().starts_with("text/html"));
-    for file in ["/console/console.js", "/console/console.css", "/docs/", "/openapi.json", "/doc"] {
+    for file in ["/docs/", "/openapi.json", "/doc"] {
         assert_eq!(hub.request(Method::GET, file).send().await.unwrap().status(), 200, "{file}");
     }
+}
+
+#[tokio::test]
+async fn the_console_is_served_with_what_it_needs_and_nothing_inline() {
+    let hub = Server::start(&[]).await;
+    let page = hub.request(Method::GET, "/").header("accept", "text/html").send().await.unwrap();
+    let policy = page.headers()["content-security-policy"].to_str().unwrap();
+    assert!(policy.contains("default-src 'none'") && policy.contains("script-src 'self'") && !policy.contains("unsafe"), "{policy}");
+    assert_eq!(page.headers()["cache-control"], "no-cache");
+    let tag = page.headers()["etag"].clone();
+    let html = page.text().await.unwrap();
+    assert!(!html.contains("<style") && !html.contains("<script>") && !html.contains(" style="), "{html}");
+
+    // Everything the page names is there, under a name that changes with its content.
+    let files: Vec<&str> = html.split('"').filter(|part| part.starts_with("/console/")).collect();
+    assert!(files.iter().any(|file| file.ends_with(".js")) && files.iter().any(|file| file.ends_with(".css")), "{files:?}");
+    for file in files {
+        let answer = hub.request(Method::GET, file).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{file}");
+        assert_eq!(answer.headers()["cache-control"], "public, max-age=31536000, immutable", "{file}");
+        let kind = answer.headers()["content-type"].to_str().unwrap();
+        assert!(["text/javascript", "text/css", "image/svg+xml"].iter().any(|one| kind.starts_with(one)), "{file}: {kind}");
+    }
+
+    for given in [tag.to_str().unwrap().to_owned(), format!("W/{}, \"other\"", tag.to_str().unwrap()), "*".to_owned()] {
+        let again = hub.request(Method::GET, "/").header("accept", "text/html").header("if-none-match", given).send().await.unwrap();
+        assert_eq!((again.status().as_u16(), again.text().await.unwrap().len()), (304, 0));
+    }
+    let changed = hub.request(Method::GET, "/").header("accept", "text/html").header("if-none-match", "\"other\"").send().await.unwrap();
+    assert_eq!(changed.status(), 200);
+    for file in ["/console/nothing.js", "/console/../Cargo.toml", "/console/%2e%2e/Cargo.toml", "/console/src/main.tsx"] {
+        assert_eq!(hub.request(Method::GET, file).send().await.unwrap().status(), 404, "{file}");
+    }
+}
+
+#[tokio::test]
+async fn the_client_for_browsers_is_one_file_for_allowed_pages() {
+    let hub = Server::start(&[]).await;
+    let path = "/client/agent-hub-client.js";
+    let file = hub.request(Method::GET, path).header("origin", "http://localhost:3000").send().await.unwrap();
+    assert_eq!(file.status(), 200);
+    assert_eq!(file.headers()["content-type"], "text/javascript; charset=utf-8");
+    assert_eq!(file.headers()["access-control-allow-origin"], "http://localhost:3000");
+    let tag = file.headers()["etag"].clone();
+    let text = file.text().await.unwrap();
+    assert!(text.contains("export{") && text.contains("agent-hub.v1"), "{}", &text[..200]);
+    let again = hub.request(Method::GET, path).header("if-none-match", tag).send().await.unwrap();
+    assert_eq!((again.status().as_u16(), again.text().await.unwrap().len()), (304, 0));
 }
 
 #[tokio::test]

@@ -1,0 +1,187 @@
+// What the tasks of a session did and when: steps, tool calls, steering, as bars on the time each task took.
+import type { ComponentChildren } from "preact";
+import { useEffect, useRef, useState } from "preact/hooks";
+import { isOver, type SteerView, type StepView, type TaskView, type ToolCallView } from "agent-hub-client/conversation";
+import { duration, excerpt, moment, pretty } from "../words";
+
+interface Props {
+  tasks: readonly TaskView[];
+  /** Scrolled to and opened. */
+  shown?: string | undefined;
+  /** The present of the timeline: now, or the moment a replay stands at. */
+  now?: number | undefined;
+}
+
+export function Timeline({ tasks, shown, now }: Props) {
+  const clock = useClock(now === undefined && tasks.some(({ status }) => status === "running"));
+  if (!tasks.length) return <p class="dim pad">No task yet. Each one shows its steps here: model calls, tool calls, steering, and how long they took.</p>;
+  return (
+    <div class="timeline" tabIndex={0} role="group" aria-label="Timeline">
+      {[...tasks].reverse().map((task, index) => (
+        <TaskCard key={task.id} task={task} now={now ?? clock} open={shown === task.id || index === 0} shown={shown === task.id} />
+      ))}
+    </div>
+  );
+}
+
+/** Bars of what is still going on grow. */
+function useClock(running: boolean): number {
+  const [now, setNow] = useState(Date.now);
+  useEffect(() => {
+    if (!running) return;
+    const timer = setInterval(() => setNow(Date.now()), 250);
+    return () => clearInterval(timer);
+  }, [running]);
+  return running ? now : Date.now();
+}
+
+const STATES: Record<TaskView["status"], string> = {
+  queued: "queued",
+  running: "running",
+  suspended: "suspended",
+  completed: "completed",
+  failed: "failed",
+  cancelled: "stopped",
+  timeout: "timed out",
+};
+
+function TaskCard({ task, now, open, shown }: { task: TaskView; now: number; open: boolean; shown: boolean }) {
+  const place = useRef<HTMLDetailsElement>(null);
+  useEffect(() => {
+    if (!shown || !place.current) return;
+    place.current.open = true;
+    place.current.scrollIntoView({ block: "nearest" });
+  }, [shown]);
+  const from = Date.parse(task.startedAt ?? task.createdAt);
+  const to = task.endedAt ? Date.parse(task.endedAt) : Math.max(now, from + 1);
+  const calls = new Map(task.toolCalls.map((call) => [call.callId, call]));
+  const rows = [...rowsOf(task)];
+  return (
+    <details class="task" ref={place} open={open} data-status={task.status}>
+      <summary>
+        <span class="task-name">{excerpt(task.prompt || "(no prompt)", 60)}</span>
+        <span class="task-about">
+          <b class={"tag " + task.status}>{STATES[task.status]}</b>
+          <span>{task.startedAt ? duration(to - from) : "has not begun"}</span>
+          {task.usage.outputTokens > 0 && <span>{task.usage.inputTokens} → {task.usage.outputTokens} tokens</span>}
+          <span>{moment(task.createdAt)}</span>
+        </span>
+      </summary>
+      {rows.length === 0 && isOver(task.status) && task.stepsCompleted > 0 && <p class="dim pad">{task.stepsCompleted} steps, from before what is kept here. The replay has them.</p>}
+      <ol>
+        {rows.map((row) =>
+          row.kind === "step" ? (
+            <StepRow key={row.seq} step={row.step} call={callOf(row.step, calls)} from={from} to={to} />
+          ) : (
+            <SteerRow key={row.seq} steer={row.steer} from={from} to={to} />
+          ),
+        )}
+      </ol>
+      {task.error && <p class="note bad">{task.error.code}: {task.error.message}</p>}
+    </details>
+  );
+}
+
+type TimelineRow = { kind: "step"; seq: number; step: StepView } | { kind: "steer"; seq: number; steer: SteerView };
+
+function rowsOf(task: TaskView): TimelineRow[] {
+  const steps = task.steps.map((step): TimelineRow => ({ kind: "step", seq: step.seq, step }));
+  const steers = task.steers.map((steer): TimelineRow => ({ kind: "steer", seq: steer.seq, steer }));
+  return [...steps, ...steers].sort((a, b) => a.seq - b.seq);
+}
+
+/** A step that called a tool follows the call it carries out; the newest of that tool before it is the one. */
+function callOf(step: StepView, calls: Map<string, ToolCallView>): ToolCallView | undefined {
+  if (!step.tool || step.tool === "model") return undefined;
+  const same = [...calls.values()].filter((call) => call.tool === step.tool && call.seq < step.seq);
+  return same.find((call) => JSON.stringify(call.arguments) === JSON.stringify(step.input)) ?? same.at(-1);
+}
+
+function StepRow({ step, call, from, to }: { step: StepView; call: ToolCallView | undefined; from: number; to: number }) {
+  const begins = Date.parse(step.startedAt);
+  const ends = step.endedAt ? Date.parse(step.endedAt) : to;
+  const isModel = !step.tool || step.tool === "model";
+  const given = step.input ?? call?.arguments;
+  const came = step.output ?? call?.output;
+  return (
+    <Row
+      name={isModel ? "Model call" : step.name}
+      kind={isModel ? "model" : "tool"}
+      phase={step.phase}
+      at={begins}
+      took={step.phase === "started" ? `${duration(ends - begins)} so far` : duration(ends - begins)}
+      span={[begins, ends]}
+      from={from}
+      to={to}
+    >
+      {given !== undefined && <Value label="Arguments" value={given} />}
+      {came !== undefined && <Value label={step.phase === "failed" ? "Went wrong" : "Result"} value={came} />}
+      {call?.error !== undefined && step.output === undefined && <Value label="Went wrong" value={call.error} />}
+    </Row>
+  );
+}
+
+function SteerRow({ steer, from, to }: { steer: SteerView; from: number; to: number }) {
+  const at = Date.parse(steer.at);
+  const became = steer.status === "applied" ? `taken up before step ${steer.step}` : steer.status === "rejected" ? `came too late: ${steer.reason}` : "waits for the next step";
+  return (
+    <Row name="Steering" kind="steer" phase={steer.status === "rejected" ? "failed" : "completed"} at={at} took={steer.when === "now" ? "at once" : "next step"} span={[at, at]} from={from} to={to}>
+      <Value label={became} value={steer.input} />
+    </Row>
+  );
+}
+
+interface RowProps {
+  name: string;
+  kind: "model" | "tool" | "steer";
+  phase: StepView["phase"];
+  at: number;
+  took: string;
+  span: [number, number];
+  from: number;
+  to: number;
+  children: ComponentChildren;
+}
+
+const PHASES = { started: "running", completed: "done", failed: "failed" };
+
+function Row({ name, kind, phase, at, took, span, from, to, children }: RowProps) {
+  const whole = Math.max(to - from, 1);
+  const share = (time: number) => Math.max(0, Math.min(100, ((time - from) / whole) * 100));
+  const [left, right] = [share(span[0]), share(span[1])];
+  const inside = Array.isArray(children) ? children.some(Boolean) : Boolean(children);
+  const head = (
+    <>
+      <span class={`dot ${kind} ${phase}`} aria-hidden="true" />
+      <span class="row-name">{name}</span>
+      <span class="row-took">
+        <span class="hidden">{PHASES[phase]}, </span>
+        {took}
+      </span>
+      <span class="bar" aria-hidden="true">
+        <i class={`${kind} ${phase}`} style={{ marginLeft: `${Math.min(left, 99)}%`, width: `max(3px, ${right - left}%)` }} />
+      </span>
+    </>
+  );
+  return (
+    <li class="step" title={`+${duration(at - from)}`}>
+      {inside ? (
+        <details>
+          <summary>{head}</summary>
+          {children}
+        </details>
+      ) : (
+        <div class="row-head">{head}</div>
+      )}
+    </li>
+  );
+}
+
+function Value({ label, value }: { label: string; value: unknown }) {
+  return (
+    <div class="value">
+      <small>{label}</small>
+      <pre tabIndex={0} aria-label={label}>{pretty(value)}</pre>
+    </div>
+  );
+}
