@@ -37,6 +37,10 @@ export class Followed {
     readonly whole: boolean,
   ) {
     session.onEvent((event) => this.#take(event));
+    session.onAttached(({ kept }) => {
+      // Another history: what was listed is not in it.
+      if (!kept) this.events.length = this.dropped = 0;
+    });
     session.onChange(() => this.#frame.ask());
   }
 

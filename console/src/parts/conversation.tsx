@@ -40,10 +40,10 @@ export function ConversationView({ conversation, pending = [], inputs, empty, on
             <Group key={group.key} group={group} task={tasks.get(group.taskId ?? "")} inputs={inputs} onShowTask={onShowTask} />
           ))}
           {unsaid.map((task) => (
-            <section class="group" key={task.id} aria-label={excerpt(task.prompt, 40)}>
+            <div class="group" role="group" key={task.id} aria-label={excerpt(task.prompt, 40)}>
               <p class="message user">{task.prompt}</p>
               <End task={task} />
-            </section>
+            </div>
           ))}
           {waiting.map((task) => (
             <Waiting key={task.id} prompt={task.prompt} ahead={conversation.queue.indexOf(task.id)} busy={conversation.tasks.some(isAtWork)} onCancel={onCancel && (() => onCancel(task.id))} />
@@ -131,18 +131,19 @@ function Group({ group, task, inputs, onShowTask }: GroupProps) {
   const asked = first < 0 ? group.messages : group.messages.slice(0, first);
   const answered = first < 0 ? [] : group.messages.slice(first);
   return (
-    <section class="group" data-task={group.taskId} data-status={task?.status} aria-label={`Asked: ${excerpt(asked[0]?.text ?? "", 40)}`}>
+    <div class="group" role="group" data-task={group.taskId} data-status={task?.status} aria-label={`Asked: ${excerpt(asked[0]?.text ?? "", 40)}`}>
       {asked.map((message) => (
         <Line key={message.id} message={message} />
       ))}
       {task && <Thoughts task={task} />}
       {task && <Activity task={task} onShow={onShowTask && (() => onShowTask(task.id))} />}
+      {task && <Answered task={task} />}
       {answered.map((message) => (
         <Line key={message.id} message={message} />
       ))}
       {task && inputs?.(task)}
       {task && <End task={task} />}
-    </section>
+    </div>
   );
 }
 
@@ -216,6 +217,27 @@ function Activity({ task, onShow }: { task: TaskView; onShow: (() => void) | und
   );
 }
 
+/** The tool by which an agent asks a person. */
+const ASKING = "ask_user";
+
+/** What a person was asked, and said: it is no message, and still part of what was talked about. */
+function Answered({ task }: { task: TaskView }) {
+  const asked = task.toolCalls.filter(({ tool, done }) => tool === ASKING && done);
+  return (
+    <>
+      {asked.map((call) => {
+        const { question } = (call.arguments ?? {}) as { question?: unknown };
+        const answer = call.error ?? (typeof call.output === "string" ? call.output : JSON.stringify(call.output));
+        return (
+          <p class="note answered" key={call.callId}>
+            {typeof question === "string" ? question : "Asked"} <b>{answer}</b>
+          </p>
+        );
+      })}
+    </>
+  );
+}
+
 const ENDS = { failed: "Failed", cancelled: "Stopped", timeout: "Timed out" } as const;
 
 function End({ task }: { task: TaskView }) {
@@ -236,7 +258,7 @@ function End({ task }: { task: TaskView }) {
 function Waiting({ prompt, ahead, busy, onCancel }: { prompt: string; ahead: number; busy: boolean; onCancel: (() => void) | undefined }) {
   const before = ahead + (busy ? 1 : 0);
   return (
-    <section class="group" aria-label={`Waits: ${excerpt(prompt, 40)}`}>
+    <div class="group" role="group" aria-label={`Waits: ${excerpt(prompt, 40)}`}>
       <p class="message user waiting">{prompt}</p>
       <p class="note beside">
         {before > 0 ? `Waits its turn, ${before} before it` : "Waits its turn"}
@@ -246,13 +268,13 @@ function Waiting({ prompt, ahead, busy, onCancel }: { prompt: string; ahead: num
           </button>
         )}
       </p>
-    </section>
+    </div>
   );
 }
 
 function Unsent({ pending, onForget }: { pending: Pending; onForget: (() => void) | undefined }) {
   return (
-    <section class="group" aria-label={`Not sent yet: ${excerpt(pending.prompt, 40)}`}>
+    <div class="group" role="group" aria-label={`Not sent yet: ${excerpt(pending.prompt, 40)}`}>
       <p class="message user waiting">{pending.prompt}</p>
       {pending.refused === undefined ? (
         <p class="note beside">On its way to the hub</p>
@@ -266,6 +288,6 @@ function Unsent({ pending, onForget }: { pending: Pending; onForget: (() => void
           )}
         </p>
       )}
-    </section>
+    </div>
   );
 }

@@ -1,5 +1,5 @@
 // A request to a person: an approval of a tool call, or a question. The first valid answer wins, from whichever tab it comes.
-import { useEffect, useId, useState } from "preact/hooks";
+import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { HubError, type PendingInput } from "../client";
 import { parseJson, payloadOf, planForm } from "../schema";
 import { moment, pretty } from "../words";
@@ -24,8 +24,15 @@ export function InputCard({ input }: { input: PendingInput }) {
       setSending(false);
     }
   };
+  const place = useRef<HTMLElement>(null);
+  // It is what comes next: who has nothing in the box is taken here.
+  useEffect(() => {
+    const { activeElement } = document;
+    const idle = activeElement === document.body || (activeElement instanceof HTMLTextAreaElement && activeElement.id === "prompt" && !activeElement.value);
+    if (idle && input.kind === "input") place.current?.querySelector<HTMLElement>("input, textarea, select")?.focus();
+  }, []);
   return (
-    <section class="input-card" aria-labelledby={id} data-request={input.requestId} data-kind={input.kind}>
+    <section class="input-card" ref={place} aria-labelledby={id} data-request={input.requestId} data-kind={input.kind}>
       <header>
         <strong id={id}>{input.kind === "approval" ? "Your approval is needed" : "The agent asks you"}</strong>
         {input.expiresAt && <small class="dim">open until {moment(input.expiresAt)}</small>}

@@ -11,6 +11,7 @@ export function useTyped(plan: FormPlan): [Typed, (name: string, value: string |
 
 export const fieldsOf = (plan: Plan): Field[] => (plan.form === "one" ? [plan.field] : plan.fields);
 
+/** One field alone is the answer; that it may be empty is no news worth a word. */
 export function SchemaFields({ plan, typed, onType, question }: { plan: Plan; typed: Typed; question?: string | undefined; onType(name: string, value: string | boolean): void }) {
   return (
     <div class="fields">
@@ -18,6 +19,7 @@ export function SchemaFields({ plan, typed, onType, question }: { plan: Plan; ty
         <SchemaField
           key={field.name}
           field={plan.form === "one" && question ? { ...field, label: question } : field}
+          alone={plan.form === "one"}
           value={typed[field.name] ?? ""}
           onType={(value) => onType(field.name, value)}
         />
@@ -26,7 +28,7 @@ export function SchemaFields({ plan, typed, onType, question }: { plan: Plan; ty
   );
 }
 
-function SchemaField({ field, value, onType }: { field: Field; value: string | boolean; onType(value: string | boolean): void }) {
+function SchemaField({ field, alone, value, onType }: { field: Field; alone: boolean; value: string | boolean; onType(value: string | boolean): void }) {
   const id = useId();
   const common = { id, required: field.required, ...(field.hint && { "aria-describedby": id + "h" }) };
   const text = { ...common, value: String(value), onInput: (event: Event) => onType((event.currentTarget as HTMLInputElement).value) };
@@ -48,7 +50,7 @@ function SchemaField({ field, value, onType }: { field: Field; value: string | b
     <div class="field">
       <label for={id}>
         {field.label}
-        {field.required ? "" : <span class="dim"> (optional)</span>}
+        {field.required || alone ? "" : <span class="dim"> (optional)</span>}
       </label>
       {field.kind === "choice" ? (
         <select {...common} value={String(value)} onChange={(event) => onType(event.currentTarget.value)}>
