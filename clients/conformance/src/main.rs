@@ -1,0 +1,95 @@
+//! The conformance kit as a program.
+#![allow(clippy::print_stdout, reason = "verdicts are the program's output")]
+
+use std::process::ExitCode;
+
+use agent_hub_conformance::{
+    client,
+    driver::DriverCommand,
+    network::{self, NetworkArgs},
+    rust_driver,
+    server::{self, ServerArgs},
+    suite::Selection,
+    verdict::Verdict,
+};
+use clap::{Args, Parser, Subcommand};
+use tokio::io::BufReader;
+
+/// Tests clients and servers of the protocol agent-hub.v1.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Arguments {
+    /// Writes one JSON document instead of lines for people.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    part: Part,
+}
+
+#[derive(Debug, Subcommand)]
+enum Part {
+    /// Plays a faulty server against a client.
+    Client(ClientArgs),
+    /// Plays a client against a server.
+    Server(ServerArgs),
+    /// Lets a client work with a real hub through a network that breaks.
+    Network(NetworkArgs),
+    /// The driver of the Rust client, on standard input and output.
+    #[command(hide = true)]
+    RustDriver,
+}
+
+#[derive(Args, Debug)]
+struct ClientArgs {
+    /// The command that starts the client's driver, see DRIVER.md.
+    #[arg(long, value_name = "COMMAND")]
+    driver: String,
+    #[command(flatten)]
+    selection: Selection,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<ExitCode> {
+    let Arguments { json, part } = Arguments::parse();
+    // Whoever reads while it runs sees each verdict at once; a program reads the document at the end.
+    let show = |verdict: &Verdict| {
+        if !json {
+            println!("{verdict}");
+        }
+    };
+    let kept = match part {
+        Part::Client(args) => {
+            let verdicts = client::run(&DriverCommand::Program(args.driver), &args.selection, show).await?;
+            sum_up(&verdicts, json)?
+        }
+        Part::Server(args) => {
+            let verdicts = server::run(&args, show).await?;
+            sum_up(&verdicts, json)?
+        }
+        Part::Network(args) => {
+            let report = network::run(&args).await?;
+            if json {
+                println!("{}", serde_json::to_string_pretty(&report)?);
+            } else {
+                println!("{report}");
+            }
+            report.kept()
+        }
+        Part::RustDriver => {
+            rust_driver::run(BufReader::new(tokio::io::stdin()), tokio::io::stdout()).await?;
+            // A runtime waits for the thread that reads standard input, and that one for a line.
+            std::process::exit(0);
+        }
+    };
+    Ok(if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn sum_up(verdicts: &[Verdict], json: bool) -> anyhow::Result<bool> {
+    let failed = verdicts.iter().filter(|verdict| !verdict.kept()).count();
+    if json {
+        println!("{}", serde_json::to_string_pretty(verdicts)?);
+    } else {
+        println!("{} scripts, {failed} failed", verdicts.len());
+    }
+    Ok(failed == 0)
+}
