@@ -43,6 +43,7 @@ _STRAINED_CODES = frozenset({1011, 4053, 4054})
 _GOOD_SECONDS = 60.0
 # How many frames are taken before others may run; a replay would starve them.
 _FRAMES_AT_ONCE = 64
+_CLOSED = "the client was closed"
 # Followed or ended by objects of their own.
 _NOT_TO_BE_SENT = frozenset({"create_session", "attach_session", "detach_session", "refresh_token", "ping"})
 
@@ -148,6 +149,9 @@ class Hub:
                 self._socket.transport.abort()
             await asyncio.wait([runner])
             raise
+        finally:
+            if self._closed is None:  # It was ended before its first step.
+                self._end(HubClosed(None, _CLOSED))
         if not runner.cancelled() and (error := runner.exception()) is not None:
             raise error
 
@@ -273,7 +277,7 @@ class Hub:
 
     async def _run(self) -> None:
         attempt = 0
-        reason = HubClosed(None, "the client was closed")
+        reason = HubClosed(None, _CLOSED)
         loop = asyncio.get_running_loop()
         try:
             while True:

@@ -319,16 +319,19 @@ class Session:
 
     def _replace(self, snapshot: Snapshot | None, had_epoch: bool) -> None:
         """What was known of the tasks does not hold any more."""
-        infos: dict[str, TaskInfo] = {} if snapshot is None else {info["taskId"]: info for info in snapshot["tasks"]}
+        if snapshot is None:
+            # The log from its start tells about them.
+            for task in self._tasks.values():
+                task._forget()
+            return
+        infos: dict[str, TaskInfo] = {info["taskId"]: info for info in snapshot["tasks"]}
         for task_id in infos:
             self.task(task_id)
         for task in tuple(self._tasks.values()):
             info = infos.get(task.id)
-            if info is None and (snapshot is None or not had_epoch):
-                # The log from its start tells about it, or it is new.
-                continue
-            task._replace(info, *_last_text(snapshot["messages"] if snapshot else [], task.id, info))
-        for pending in [] if snapshot is None else snapshot["pendingInputs"]:
+            if info is not None or had_epoch:  # Otherwise it is new, and nothing was known.
+                task._replace(info, *_last_text(snapshot["messages"], task.id, info))
+        for pending in snapshot["pendingInputs"]:
             self.task(pending["taskId"])._ask(pending)
         for receipt in self._steers.values():
             receipt.fail(OutcomeUnknown("the log was replaced before the steering input was applied or rejected"))

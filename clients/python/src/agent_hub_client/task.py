@@ -245,13 +245,18 @@ class Task:
         self.finished.fail(error)
         self._signal.set()
 
+    def _forget(self) -> None:
+        """What was applied does not hold any more."""
+        self._events.clear()
+        self._texts.clear()
+        self._inputs.clear()
+        self._calls.clear()
+
     def _replace(self, info: TaskInfo | None, last_text: str | None, message: str | None, seq: int) -> None:
         """A snapshot takes the place of what was known. None: the snapshot does not know this task."""
         if self._over:
             return
-        self._events.clear()
-        self._texts.clear()
-        self._inputs.clear()
+        self._forget()
         if info is None:
             # A submit that was not answered is on its way still.
             if self.accepted.done():

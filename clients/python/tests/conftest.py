@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from fake_hub import FakeHub, fake_hub
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[FakeHub]:
+    async with fake_hub() as hub:
+        yield hub
+
+
+@pytest.fixture(autouse=True)
+async def nothing_is_left_behind() -> AsyncIterator[None]:
+    """Whatever a test did with the client, no task of it outlives the `async with` block."""
+    yield
+    left = [task for task in asyncio.all_tasks() if task.get_name() == "agent-hub client" or "agent_hub_client" in repr(task.get_coro())]
+    assert left == []
