@@ -5,10 +5,14 @@ use std::process::ExitCode;
 use agent_hub_load::{
     bare::{self, BareArgs},
     bench::{self, BenchArgs},
+    results::{self, CompareArgs},
+    run::{self, RunArgs},
+    scenario::{self, ScenariosArgs},
     soak::{self, SoakArgs},
+    vendor::{self, VendorArgs},
 };
 use clap::{Parser, Subcommand};
-use tokio::task::LocalSet;
+use tokio::{runtime::Builder, task::LocalSet};
 
 #[derive(Debug, Parser)]
 #[command(version, about)]
@@ -19,25 +23,38 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Program {
+    /// A scenario against a hub; fails if a threshold is not kept.
+    Run(RunArgs),
+    /// The scenarios that ship.
+    Scenarios(ScenariosArgs),
+    /// Two results of `run --json`, side by side; fails if something got worse beyond noise.
+    Compare(CompareArgs),
+    /// A scripted model vendor, to feed hubs and other servers the same stream.
+    Vendor(VendorArgs),
     /// The server that only sends, to compare with.
     Bare(BareArgs),
     /// Figures against the goals; fails if a floor is not reached.
     Bench(BenchArgs),
     /// Promises under load; fails if one is broken.
     Soak(SoakArgs),
+    /// A load process of `run`.
+    #[command(hide = true)]
+    Worker,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
+    let many = || Builder::new_multi_thread().enable_all().build();
+    let one = || Builder::new_current_thread().enable_all().build();
     let kept = match Arguments::parse().program {
+        Program::Run(args) => one()?.block_on(run::run(args))?,
+        Program::Scenarios(args) => scenario::list(&args)?,
+        Program::Compare(args) => results::run_compare(&args)?,
+        Program::Vendor(args) => many()?.block_on(vendor::run(args)).map(|()| true)?,
         // As many threads as cores it may use, like the hub.
-        Program::Bare(args) => {
-            tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(bare::run(args)).map(|()| true)?
-        }
-        Program::Bench(args) => {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(LocalSet::new().run_until(bench::run(args)))?
-        }
-        Program::Soak(args) => tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(soak::run(args))?,
+        Program::Bare(args) => many()?.block_on(bare::run(args)).map(|()| true)?,
+        Program::Bench(args) => one()?.block_on(LocalSet::new().run_until(bench::run(args)))?,
+        Program::Soak(args) => many()?.block_on(soak::run(args))?,
+        Program::Worker => run::worker::as_process().map(|()| true)?,
     };
     Ok(if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, bail};
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
     process::{Child, Command},
     time::{sleep, timeout},
@@ -149,6 +149,44 @@ impl Hub {
     /// Everything it said.
     pub fn log_path(&self) -> PathBuf {
         self.dir.path().join("hub.log")
+    }
+}
+
+/// A fake vendor as a process. Dropping it kills it.
+#[derive(Debug)]
+pub struct VendorProcess {
+    /// Its base URL.
+    pub url: String,
+    _child: Child,
+}
+
+impl VendorProcess {
+    /// Starts this program as `vendor`, or the program `fake-vendor` beside it if this one is another.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn start(arguments: &[String], core: Option<usize>) -> anyhow::Result<Self> {
+        let here = std::env::current_exe()?;
+        let itself = here.file_name().is_some_and(|name| name == "agent-hub-load");
+        // A test is started from a directory below the programs.
+        let mut beside = here.ancestors().skip(1).take(2).map(|dir| dir.join("fake-vendor"));
+        let found = if itself { Some(here.clone()) } else { beside.find(|path| path.exists()) };
+        let binary = found.context("there is no fake-vendor beside this program")?;
+        let mut command = match core {
+            Some(core) => pinned(&binary, core),
+            None => Command::new(&binary),
+        };
+        if itself {
+            command.arg("vendor");
+        }
+        command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+        let mut child = command.spawn().context("starting the fake vendor")?;
+        let stdout = child.stdout.take().context("the fake vendor says nothing")?;
+        let mut line = String::new();
+        // The first thing it says is where it listens.
+        BufReader::new(stdout).read_line(&mut line).await?;
+        anyhow::ensure!(line.starts_with("http"), "the fake vendor did not start: is its port taken?");
+        Ok(Self { url: line.trim().to_owned(), _child: child })
     }
 }
 

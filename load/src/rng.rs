@@ -33,6 +33,11 @@ impl Rng {
         low + self.next() % (high - low).max(1)
     }
 
+    /// At least 0, less than 1.
+    pub fn fraction(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
     /// A time from a range, to the microsecond.
     pub fn time(&mut self, low: Duration, high: Duration) -> Duration {
         let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);

@@ -2,15 +2,16 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Mutex, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, bail};
+use socket2::SockRef;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
 
 /// Bytes read at once. Shared by all sockets of a thread.
@@ -22,6 +23,49 @@ pub struct Wire {
     stream: TcpStream,
     /// The beginning of a frame whose end has not come.
     carry: Mutex<Vec<u8>>,
+}
+
+/// Where to connect, and from where.
+#[derive(Clone, Debug)]
+pub struct Dial {
+    /// The server.
+    pub address: SocketAddr,
+    /// As in the `Host` header.
+    pub host: String,
+    /// The address to come from; the system's choice otherwise. One address has no more than 28,000 ports.
+    pub source: Option<Ipv4Addr>,
+    /// `SO_RCVBUF`; the system's choice otherwise.
+    pub receive_buffer: Option<u32>,
+}
+
+impl Dial {
+    /// Without wishes.
+    pub fn to(address: SocketAddr) -> Self {
+        Self { address, host: "localhost".to_owned(), source: None, receive_buffer: None }
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    /// Nobody answers, or there is no port or file left.
+    pub async fn connect(&self) -> io::Result<TcpStream> {
+        let socket = if self.address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        if let Some(bytes) = self.receive_buffer {
+            socket.set_recv_buffer_size(bytes)?;
+        }
+        if let Some(source) = self.source {
+            socket.bind((source, 0).into())?;
+        }
+        let stream = socket.connect(self.address).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+}
+
+/// The `index`-th of so many source addresses, 127.0.0.2 and up; none for servers that are not on this machine.
+pub fn source(index: usize, sources: u8, server: IpAddr) -> Option<Ipv4Addr> {
+    let last = u8::try_from(index % usize::from(sources.max(1))).unwrap_or(0).saturating_add(2);
+    (sources > 0 && server.is_loopback() && server.is_ipv4()).then(|| Ipv4Addr::new(127, 0, 0, last))
 }
 
 /// What a read came to.
@@ -45,15 +89,33 @@ impl Wire {
         Self::upgrade(stream, token).await
     }
 
+    /// Connects to a hub and shakes hands, offering the protocol.
+    ///
+    /// # Errors
+    /// No connection, or no upgrade.
+    pub async fn dial(dial: &Dial, token: &str) -> anyhow::Result<Self> {
+        let stream = dial.connect().await.context("connecting")?;
+        let headers = format!("Authorization: Bearer {token}\r\nSec-WebSocket-Protocol: agent-hub.v1\r\n");
+        Self::upgrade_at(stream, &dial.host, "/ws/agents", &headers).await
+    }
+
     /// Shakes hands over a connection.
     ///
     /// # Errors
     /// No upgrade.
-    pub async fn upgrade(mut stream: TcpStream, token: &str) -> anyhow::Result<Self> {
+    pub async fn upgrade(stream: TcpStream, token: &str) -> anyhow::Result<Self> {
+        Self::upgrade_at(stream, "localhost", "/ws/agents", &format!("Authorization: Bearer {token}\r\n")).await
+    }
+
+    /// The same at any path, with any headers, each ended by CR LF.
+    ///
+    /// # Errors
+    /// No upgrade.
+    pub async fn upgrade_at(mut stream: TcpStream, host: &str, path: &str, headers: &str) -> anyhow::Result<Self> {
         stream.set_nodelay(true)?;
         let request = format!(
-            "GET /ws/agents HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nAuthorization: Bearer {token}\r\n\r\n"
+            "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{headers}\r\n"
         );
         stream.write_all(request.as_bytes()).await?;
         let mut answer = Vec::with_capacity(512);
@@ -89,6 +151,26 @@ impl Wire {
             }
         }
         Ok(())
+    }
+
+    /// Says goodbye with a close frame. What the peer still says is not read.
+    pub fn close(self) {
+        // Full or broken: then there is no goodbye.
+        let _ = self.stream.try_write(&masked(0x88, &1000_u16.to_be_bytes()));
+    }
+
+    /// Breaks the connection with a TCP reset.
+    pub fn reset(self) {
+        // Without it the end is a polite one, which is a break too.
+        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+    }
+
+    /// Breaks the connection with a TCP reset, after half of a command was written and half of a frame was read.
+    pub fn break_mid_frame(self) {
+        let half = masked(0x81, br#"{"type":"ping","id":"never finished"}"#);
+        // Three bytes are more than a frame's head and less than any frame.
+        let (_, _) = (self.stream.try_write(&half[..half.len() / 2]), self.stream.try_read(&mut [0; 3]));
+        self.reset();
     }
 
     /// Waits until there is something to read.
@@ -205,6 +287,46 @@ fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
+/// What a frame is about, as far as a socket that counts has to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head<'a> {
+    /// The type.
+    pub kind: &'a [u8],
+    /// The session, if it names one.
+    pub session: Option<&'a [u8]>,
+    /// The task, if it names one.
+    pub task: Option<&'a [u8]>,
+    /// The number.
+    pub seq: Option<u64>,
+    /// Whether it stands in the log: only events have a time.
+    pub is_event: bool,
+}
+
+/// Reads a frame's beginning without a parser. The hub writes the fields in one order; `None` for frames that
+/// are written otherwise, or that have no number.
+pub fn head(frame: &[u8]) -> Option<Head<'_>> {
+    let (kind, mut rest) = quoted(frame, br#"{"type":""#)?;
+    let mut head = Head { kind, session: None, task: None, seq: None, is_event: false };
+    if let Some((session, after)) = quoted(rest, br#","sessionId":""#) {
+        (head.session, rest) = (Some(session), after);
+    }
+    if let Some((task, after)) = quoted(rest, br#","taskId":""#) {
+        (head.task, rest) = (Some(task), after);
+    }
+    let digits = rest.strip_prefix(br#","seq":"#)?;
+    let end = digits.iter().position(|byte| !byte.is_ascii_digit())?;
+    head.seq = digits[..end].iter().try_fold(0_u64, |number, digit| number.checked_mul(10)?.checked_add(u64::from(digit - b'0')));
+    head.is_event = digits[end..].starts_with(br#","at":""#);
+    Some(head)
+}
+
+/// A text without escapes behind `before`, and what comes after its closing quote.
+fn quoted<'a>(bytes: &'a [u8], before: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
+    let rest = bytes.strip_prefix(before)?;
+    let end = rest.iter().position(|byte| *byte == b'"')?;
+    Some((&rest[..end], &rest[end + 1..]))
+}
+
 /// The text of a `token` event as it stands on the wire; `None` for any other frame. The hub writes the fields of an event in one order,
 /// and `token` before `messageId`.
 pub fn token_text(frame: &[u8]) -> Option<&[u8]> {
@@ -260,6 +382,26 @@ mod tests {
         assert_eq!(stamps_in(text).collect::<Vec<_>>(), [1_763_647_327_259_000_000, 1_763_647_327_259_000_001]);
         assert_eq!(number_field(TOKEN, "seq"), Some(7));
         assert_eq!(token_text(br#"{"type":"message","data":{"token":"a","messageId":"m2"}}"#), None);
+    }
+
+    #[test]
+    fn heads_are_read_without_a_parser() {
+        let found = head(TOKEN).expect("an event");
+        assert_eq!((found.kind, found.seq, found.is_event), (&b"token"[..], Some(7), true));
+        assert_eq!(found.session, Some(&b"7b0c8a3e-4f5d-4d7a-9a51-2f6f0c1d9e10"[..]));
+        assert_eq!(found.task, Some(&b"c1d2e3f4-0a1b-4c2d-8e3f-405162738495"[..]));
+        let caught_up = head(br#"{"type":"caught_up","sessionId":"a","seq":4}"#).expect("a number");
+        assert_eq!((caught_up.seq, caught_up.is_event), (Some(4), false));
+        assert_eq!(head(br#"{"type":"ack","id":9,"received":"ping"}"#), None);
+        assert_eq!(head(br#"{"seq":1,"type":"token"}"#), None);
+    }
+
+    #[test]
+    fn sources_are_loopback_addresses_and_only_for_loopback() {
+        let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        assert_eq!(source(5, 4, here), Some(Ipv4Addr::new(127, 0, 0, 3)));
+        assert_eq!(source(5, 0, here), None);
+        assert_eq!(source(5, 4, IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1))), None);
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub(super) async fn connected(programs: &Programs, sessions: usize) -> anyhow::R
     Ok(Footprint { idle_kib, used_kib: per_session(server.process, before, sessions)? })
 }
 
-/// Sessions with twenty events that never had a socket of their own: resident KiB per session. And what as many more cost once the
+/// Sessions with twenty events that never had a socket of their own and rest: resident KiB per session. And what as many more cost once the
 /// first ones have left memory.
 ///
 /// # Errors
@@ -60,6 +60,8 @@ pub(super) async fn parked(programs: &Programs, sessions: usize) -> anyhow::Resu
     use_sessions(&wire, 100).await?;
     let before = server.process.rss_kib()?;
     use_sessions(&wire, sessions).await?;
+    // After a tenth of it they rest.
+    sleep(unload / 10 + Duration::from_secs(2)).await;
     let first = per_session(server.process, before, sessions)?;
     sleep(unload + Duration::from_secs(15)).await;
     let unloaded = server.process.rss_kib()?;

@@ -3,7 +3,6 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
-    process::Stdio,
     time::Duration,
 };
 
@@ -11,7 +10,7 @@ use anyhow::Context;
 use serde::Serialize;
 use tokio::{net::TcpStream, process::Child, time::sleep};
 
-use crate::process::{Hub, HubOptions, Process, free_port, pinned};
+use crate::process::{Hub, HubOptions, Process, VendorProcess, free_port, pinned};
 
 /// The core of the server; the client and the fake vendor have [`CLIENT_CORE`].
 pub(super) const SERVER_CORE: usize = 0;
@@ -65,10 +64,6 @@ impl Programs {
         anyhow::ensure!(hub.exists(), "{} does not exist; build it, or give --hub", hub.display());
         Ok(Self { hub, load })
     }
-
-    fn fake_vendor(&self) -> PathBuf {
-        self.load.with_file_name("fake-vendor")
-    }
 }
 
 /// A running server. Dropping it kills it.
@@ -83,7 +78,7 @@ pub(super) struct Server {
 #[allow(dead_code, reason = "held to be dropped")]
 enum Running {
     Bare(Child),
-    Hub(Box<Hub>, Option<Child>),
+    Hub(Box<Hub>, Option<VendorProcess>),
 }
 
 impl Server {
@@ -101,8 +96,8 @@ impl Server {
         let vendor = match kind {
             Kind::Bare => return Self::bare(&programs.load).await,
             Kind::Vendor => {
-                let (vendor, url) = start_vendor(&programs.fake_vendor()).await?;
-                options.openai = Some(url);
+                let vendor = VendorProcess::start(&[], Some(CLIENT_CORE)).await?;
+                options.openai = Some(vendor.url.clone());
                 Some(vendor)
             }
             Kind::Memory | Kind::Sqlite => None,
@@ -114,7 +109,7 @@ impl Server {
     ///
     /// # Errors
     /// It does not start.
-    pub(super) async fn hub(options: HubOptions, vendor: Option<Child>) -> anyhow::Result<Self> {
+    pub(super) async fn hub(options: HubOptions, vendor: Option<VendorProcess>) -> anyhow::Result<Self> {
         // `AGENT_HUB_LIMITS=off` lifts bounds per user, never this one of the process.
         let mut options = options.with("AGENT_HUB_RUNTIME__TASKS_PER_NODE", 100_000);
         options.core = Some(SERVER_CORE);
@@ -136,14 +131,4 @@ impl Server {
         }
         Ok(Self { address, process: Process(child.id().context("the bare server ended")?), _running: Running::Bare(child) })
     }
-}
-
-/// The fake vendor's process, and its base URL, which is the first thing it says.
-async fn start_vendor(binary: &Path) -> anyhow::Result<(Child, String)> {
-    let mut command = pinned(binary, CLIENT_CORE);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true).spawn().context("starting the fake vendor")?;
-    let stdout = child.stdout.take().context("the fake vendor says nothing")?;
-    let mut line = String::new();
-    tokio::io::AsyncBufReadExt::read_line(&mut tokio::io::BufReader::new(stdout), &mut line).await?;
-    Ok((child, line.trim().to_owned()))
 }

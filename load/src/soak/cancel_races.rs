@@ -14,8 +14,7 @@ use clap::Args;
 use tokio::time::sleep;
 
 use super::{
-    Report, Setup,
-    ledger::Log,
+    Report, Setup, ledger,
     player::{Player, options},
 };
 use crate::{
@@ -75,12 +74,13 @@ pub async fn run(setup: &Setup, size: Size) -> anyhow::Result<Report> {
             (player, races)
         }));
     }
+    let logs = ledger::reader(hub.address(), &token)?;
     let (mut cancelled, mut too_late, mut waits) = (0, 0, Vec::new());
     for running in running {
         let (player, races) = running.await?;
-        let log = Log::read(hub.address(), &token, player.session, &mut report).await?;
+        let log = logs.read(player.session).await?;
         player.catch_up(log.texts.len(), Duration::from_secs(10)).await;
-        let ends = log.check(player.session, &mut report);
+        let ends = ledger::check(&log, player.session, &mut report);
         for race in races? {
             let end = ends.get(&race.task).and_then(|end| end.terminal).unwrap_or("nothing");
             report.expect((end == "task_cancelled") == race.cancelled, || {
@@ -95,7 +95,7 @@ pub async fn run(setup: &Setup, size: Size) -> anyhow::Result<Report> {
             }
         }
         let seen = player.known.seen();
-        seen.ledger.compare(player.session, &log, &mut report);
+        ledger::compare(&seen.ledger, player.session, &log, &mut report);
         report.violations.extend(seen.wrong.iter().cloned());
     }
     waits.sort();

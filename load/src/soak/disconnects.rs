@@ -13,8 +13,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::sleep;
 
 use super::{
-    Report, Setup,
-    ledger::Log,
+    Report, Setup, ledger,
     player::{Player, options},
     proxy::ChaosProxy,
 };
@@ -67,6 +66,7 @@ pub async fn run(setup: &Setup, size: Size) -> anyhow::Result<Report> {
             tokio::spawn(async move { player.keep_busy(PROMPT, &stop).await })
         })
         .collect();
+    let logs = ledger::reader(hub.address(), &token)?;
     let (struck, took) = strike(&proxy, size.drops, size.per_second, &mut Rng::new(setup.seed)).await;
     stop.store(true, Ordering::Relaxed);
     let mut submitted = 0;
@@ -74,14 +74,14 @@ pub async fn run(setup: &Setup, size: Size) -> anyhow::Result<Report> {
     for (player, playing) in players.iter().zip(playing) {
         let tasks = playing.await?;
         submitted += tasks.len();
-        let log = Log::read(hub.address(), &token, player.session, &mut report).await?;
+        let log = logs.read(player.session).await?;
         player.catch_up(log.texts.len(), Duration::from_secs(15)).await;
         let seen = player.known.seen();
-        let missing = seen.ledger.compare(player.session, &log, &mut report);
+        let missing = ledger::compare(&seen.ledger, player.session, &log, &mut report);
         report.expect(missing == 0, || format!("{}: {missing} events of the log never came", player.session));
         report.expect(seen.forgotten == 0, || format!("{}: {} attaches were not recovered", player.session, seen.forgotten));
         report.violations.extend(seen.wrong.iter().cloned());
-        let ends = log.check(player.session, &mut report);
+        let ends = ledger::check(&log, player.session, &mut report);
         for task in tasks {
             let completed = ends.get(&task).is_some_and(|end| end.terminal == Some("task_completed"));
             report.expect(completed, || format!("{}: task {task} was acknowledged and is not completed", player.session));

@@ -12,8 +12,7 @@ use clap::Args;
 use tokio::time::sleep;
 
 use super::{
-    Report, Setup,
-    ledger::Log,
+    Report, Setup, ledger,
     player::{Player, options},
 };
 use crate::{
@@ -81,14 +80,15 @@ pub async fn run(setup: &Setup, size: Size) -> anyhow::Result<Report> {
     // Once more, in peace: it opens its store like every time, and reads all of it.
     hub.kill().await?;
     ready.push(hub.launch().await?);
+    let logs = ledger::reader(hub.address(), &token)?;
     let (mut events, mut recovered) = (0, 0);
     for (player, tasks) in acknowledged {
-        let log = Log::read(hub.address(), &token, player.session, &mut report).await?;
+        let log = logs.read(player.session).await?;
         let seen = player.known.seen();
-        seen.ledger.compare(player.session, &log, &mut report);
+        ledger::compare(&seen.ledger, player.session, &log, &mut report);
         report.violations.extend(seen.wrong.iter().cloned());
         report.expect(seen.forgotten == 0, || format!("{}: {} attaches were not recovered", player.session, seen.forgotten));
-        let ends = log.check(player.session, &mut report);
+        let ends = ledger::check(&log, player.session, &mut report);
         for task in tasks {
             report.expect(ends.contains_key(&task), || format!("{}: task {task} was acknowledged and is not in the log", player.session));
         }
@@ -109,7 +109,7 @@ pub async fn run(setup: &Setup, size: Size) -> anyhow::Result<Report> {
 /// Waits until nothing new comes: every task has ended.
 async fn settle(players: &[Arc<Player>]) {
     let deadline = Instant::now() + Duration::from_secs(30);
-    let total = || players.iter().map(|player| player.known.seen().ledger.len()).sum::<usize>();
+    let total = || players.iter().map(|player| player.known.seen().ledger.last()).sum::<u64>();
     let mut before = total();
     while Instant::now() < deadline {
         sleep(Duration::from_secs(1)).await;

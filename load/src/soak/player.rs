@@ -14,7 +14,7 @@ use agent_hub_client::{Backoff, Client, ClientEvent, CommandError, Events, Optio
 use agent_hub_protocol::{EventBody, SessionId, TaskId};
 use tokio::{sync::Notify, task::JoinHandle, time::timeout};
 
-use super::ledger::Ledger;
+use crate::ledger::Ledger;
 
 /// How a player connects: impatient, because what it talks to breaks often.
 pub(super) fn options(address: SocketAddr, token: &str, silence: Duration) -> anyhow::Result<Options> {
@@ -69,7 +69,9 @@ impl Known {
         let mut seen = self.seen();
         match event {
             ClientEvent::Event(event) => {
-                seen.ledger.apply(&event);
+                if let Err(due) = seen.ledger.apply(event.seq, event.text().as_bytes()) {
+                    seen.wrong.push(format!("{}: event {} was applied where {due} was due", event.session_id, event.seq));
+                }
                 // Tokens are most of what comes, and never an end.
                 if !event.text().starts_with(r#"{"type":"task_"#) {
                     return;
@@ -149,7 +151,7 @@ impl Player {
     /// Waits until as much was applied as the log has.
     pub(super) async fn catch_up(&self, head: usize, within: Duration) {
         let deadline = Instant::now() + within;
-        while self.known.seen().ledger.len() < head && Instant::now() < deadline {
+        while self.known.seen().ledger.last() < head as u64 && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

@@ -16,6 +16,7 @@ use tokio::{
 };
 
 use super::{Fault, Outcome, Script, ScriptedCall, anthropic, calls::Tracked, openai, server::Ask};
+use crate::rng::Rng;
 
 const FILLER: [&str; 12] =
     ["Once ", "upon ", "a ", "midnight ", "dreary, ", "while ", "I ", "pondered, ", "weak ", "and ", "weary, ", "über "];
@@ -218,9 +219,20 @@ impl Answer {
         }
         let started = *self.started.get_or_insert_with(Instant::now);
         let due = started + self.script.pace * (self.ticks.saturating_add(1));
+        let due = due + self.script.pace.mul_f64(self.lateness());
         ready!(self.poll_timer(cx, due));
         self.ticks = self.ticks.saturating_add(1);
         Poll::Ready(())
+    }
+
+    /// How much later than its pace says the next token comes, in paces. Counted from its place, so that nothing adds up.
+    fn lateness(&self) -> f64 {
+        if self.script.jitter == 0.0 {
+            return 0.0;
+        }
+        // The same for the same call and token, however often it is polled.
+        let share = Rng::new(self.tracked.number()).child(u64::from(self.ticks)).fraction();
+        self.script.jitter * share
     }
 
     fn poll_timer(&mut self, cx: &mut Context<'_>, due: Instant) -> Poll<()> {

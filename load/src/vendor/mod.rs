@@ -7,6 +7,7 @@
 mod answer;
 mod anthropic;
 mod calls;
+mod command;
 mod openai;
 mod script;
 mod server;
@@ -24,7 +25,8 @@ use tokio_util::task::AbortOnDropHandle;
 use self::{calls::Calls, server::serve};
 pub use self::{
     calls::{Call, Counters, Outcome},
-    script::{Fault, Script, ScriptedCall},
+    command::{VendorArgs, run},
+    script::{Fault, FaultChance, Script, ScriptedCall},
 };
 
 /// What a fake expects and how much it remembers.
@@ -38,6 +40,8 @@ pub struct FakeVendorConfig {
     pub models: Vec<String>,
     /// What to do when no prompt says otherwise.
     pub script: Script,
+    /// What goes wrong in some answers, by chance. Their shares come to 1 at most.
+    pub faults: Vec<FaultChance>,
     /// How many calls to remember. Older ones are forgotten first; counters forget nothing.
     pub remembered_calls: usize,
 }
@@ -49,6 +53,7 @@ impl Default for FakeVendorConfig {
             api_key: None,
             models: Vec::new(),
             script: Script::default(),
+            faults: Vec::new(),
             remembered_calls: 10_000,
         }
     }

@@ -9,6 +9,8 @@ use serde_json::{Map, Value};
 pub struct Script {
     /// Time per token, kept without drift; zero: as fast as the socket takes it.
     pub pace: Duration,
+    /// By how much of the pace a token may come late, at random: 0 to 1. What is late does not make the next one late.
+    pub jitter: f64,
     /// Tokens of text.
     pub tokens: usize,
     /// Says this, word by word, instead of filler; `tokens` does not count then.
@@ -25,10 +27,31 @@ pub struct Script {
     pub fault: Option<(Fault, usize)>,
 }
 
+/// A fault that some answers have.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FaultChance {
+    /// What goes wrong.
+    pub fault: Fault,
+    /// After so many tokens of text.
+    pub after: usize,
+    /// In this share of the answers.
+    pub share: f64,
+}
+
 impl Default for Script {
     /// Twenty words at once.
     fn default() -> Self {
-        Script { pace: Duration::ZERO, tokens: 20, echo: None, stamp: false, reasoning: 0, calls: Vec::new(), parallel: false, fault: None }
+        Script {
+            pace: Duration::ZERO,
+            jitter: 0.0,
+            tokens: 20,
+            echo: None,
+            stamp: false,
+            reasoning: 0,
+            calls: Vec::new(),
+            parallel: false,
+            fault: None,
+        }
     }
 }
 
@@ -81,9 +104,33 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// By its name in `/fault`.
-    fn named(name: &str) -> Option<Self> {
+    /// Names of faults, for `/fault` and for scenarios.
+    pub const NAMES: [&'static str; 18] = [
+        "endless-error",
+        "hang-headers",
+        "cut-headers",
+        "web-page",
+        "hang",
+        "cut",
+        "cut-token",
+        "cut-char",
+        "end-early",
+        "broken-json",
+        "garbage-line",
+        "not-utf8",
+        "error-event",
+        "long-line",
+        "drip",
+        "comments",
+        "unavailable",
+        "rate-limited",
+    ];
+
+    /// By its name: one of [`Fault::NAMES`].
+    pub fn named(name: &str) -> Option<Self> {
         Some(match name {
+            "unavailable" => Fault::Status(503, None),
+            "rate-limited" => Fault::Status(429, Some("1".to_owned())),
             "endless-error" => Fault::EndlessError(500),
             "hang-headers" => Fault::HangBeforeHeaders,
             "cut-headers" => Fault::CutBeforeHeaders,
@@ -116,6 +163,7 @@ impl Script {
     /// | directive | effect |
     /// |---|---|
     /// | `/pace <ms>` | milliseconds per token |
+    /// | `/jitter <share>` | each token late by up to this share of the pace, at random |
     /// | `/tokens <n>` | tokens of text |
     /// | `/echo <text>` | says the text, up to the next directive |
     /// | `/stamp` | tokens tell the time they were made |
@@ -124,7 +172,7 @@ impl Script {
     /// | `/parallel` | asks for all calls at once |
     /// | `/fail [status] [after <n>]` | refuses with the status (default 500); with `after`, an error event mid-stream |
     /// | `/hang [n]` | falls silent after `n` tokens; default 5 |
-    /// | `/fault <name> [n]` | another [`Fault`] after `n` tokens: `cut`, `cut-token`, `cut-char`, `end-early`, `broken-json`, `garbage-line`, `not-utf8`, `error-event`, `long-line`, `drip`, `comments`, `hang-headers`, `cut-headers`, `web-page`, `endless-error` |
+    /// | `/fault <name> [n]` | another [`Fault`] after `n` tokens: `cut`, `cut-token`, `cut-char`, `end-early`, `broken-json`, `garbage-line`, `not-utf8`, `error-event`, `long-line`, `drip`, `comments`, `hang-headers`, `cut-headers`, `web-page`, `endless-error`, `unavailable`, `rate-limited` |
     #[must_use]
     pub fn directed_by(mut self, prompt: &str) -> Self {
         let mut words = Words { left: prompt };
@@ -134,6 +182,7 @@ impl Script {
                     let pace = words.number::<f64>().and_then(|ms| Duration::try_from_secs_f64(ms / 1000.0).ok());
                     self.pace = pace.unwrap_or(self.pace);
                 }
+                "/jitter" => self.jitter = words.number::<f64>().filter(|share| (0.0..=1.0).contains(share)).unwrap_or(self.jitter),
                 "/tokens" => self.tokens = words.number().unwrap_or(self.tokens),
                 "/echo" => self.echo = Some(words.text()),
                 "/stamp" => self.stamp = true,
@@ -218,6 +267,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn every_fault_that_has_a_name_is_found_by_it() {
+        assert!(Fault::NAMES.iter().all(|name| Fault::named(name).is_some()));
+        assert_eq!(Fault::named("flood"), None);
+    }
 
     #[test]
     fn prompts_direct_the_script() {

@@ -26,6 +26,7 @@ use super::{
     calls::Tracked,
     openai,
 };
+use crate::rng::Rng;
 
 /// Larger than any request of the hub.
 const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
@@ -95,7 +96,7 @@ async fn respond(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Resp
 
 /// Answers as the script says.
 async fn follow(ask: Ask, shared: &Shared, tracked: Tracked) -> Result<Response<Body>, io::Error> {
-    let script = next_script(shared).directed_by(&ask.prompt);
+    let script = next_script(shared, tracked.number()).directed_by(&ask.prompt);
     match &script.fault {
         Some((Fault::Status(status, retry_after), _)) => {
             tracked.end(Outcome::Refused(*status));
@@ -118,10 +119,24 @@ async fn follow(ask: Ask, shared: &Shared, tracked: Tracked) -> Result<Response<
     Ok(response(StatusCode::OK, "text/event-stream; charset=utf-8", answer.boxed_unsync()))
 }
 
-fn next_script(shared: &Shared) -> Script {
-    let mut scripts = shared.scripts();
-    scripts.next.pop().unwrap_or_else(|| scripts.then.clone())
+fn next_script(shared: &Shared, call: u64) -> Script {
+    let script = {
+        let mut scripts = shared.scripts();
+        scripts.next.pop().unwrap_or_else(|| scripts.then.clone())
+    };
+    // The same calls have the same faults in every run.
+    let mut dice = Rng::new(call).child(FAULT_DICE).fraction();
+    for chance in &shared.config.faults {
+        if dice < chance.share {
+            return script.with_fault(chance.fault.clone(), chance.after);
+        }
+        dice -= chance.share;
+    }
+    script
 }
+
+/// Parts the dice for faults from those for anything else.
+const FAULT_DICE: u64 = 0xFA17;
 
 fn refuse(refusal: Refusal, retry_after: Option<&str>) -> Response<Body> {
     let mut refused = response(status(refusal.status), "application/json", whole(refusal.body.to_string()));

@@ -1,0 +1,213 @@
+//! A session as one scripted socket knows it.
+
+use std::time::Instant;
+
+use agent_hub_protocol::{SessionId, TaskId};
+
+use super::{
+    book::Book,
+    figures::{Count, Figures, Timing},
+};
+use crate::{
+    scenario::EndKind,
+    wire::{Head, now_nanos, number_field, stamps_in, token_text, tokens_in},
+};
+
+/// Tasks of one session that are remembered; a script that submits more without waiting loses sight of the oldest.
+const TASKS: usize = 64;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Session {
+    /// Its id.
+    pub id: SessionId,
+    /// The same as text.
+    pub name: String,
+    /// What came of it.
+    pub book: Book,
+    /// Whether the script follows it: a reconnect attaches it again.
+    pub following: bool,
+    /// An attach was sent and its `caught_up` has not come.
+    pub attaching: bool,
+    /// What the `caught_up` that is waited for is timed as, and from when; nothing in a reconnect.
+    pub timed: Option<(Timing, Instant)>,
+    /// Once the epoch is known, it is to be attached again from its first event.
+    pub then_from_start: bool,
+    /// The attach that is waited for names a cursor.
+    pub with_cursor: bool,
+    /// Where the session stood when it was attached again, for [`Timing::Missed`].
+    pub resumed_from: Option<u64>,
+    /// Model tokens that came.
+    pub tokens: u64,
+    /// How many had come at the last submit or attach.
+    pub tokens_before: u64,
+    /// Ends of tasks that came, and how the last one ended.
+    pub ends: u64,
+    /// See `ends`.
+    pub last_end: Option<EndKind>,
+    /// How many had come at the last attach.
+    pub ends_before: u64,
+    /// What the script submitted, the newest last.
+    pub tasks: Vec<Task>,
+}
+
+/// A task the script submitted.
+#[derive(Debug)]
+pub struct Task {
+    /// Its id, as text.
+    pub name: String,
+    /// When it was due to be submitted.
+    pub due: Instant,
+    /// Whether its first token has come.
+    pub spoke: bool,
+    /// When its last token event came.
+    pub last_token: Option<Instant>,
+    /// How it ended; a refused one has ended too.
+    pub end: Option<Option<EndKind>>,
+    /// When a cancel was due, and the number of its record once acknowledged.
+    pub cancel: Option<(Instant, Option<u64>)>,
+}
+
+/// The time of a read, looked at once for all of its frames.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// For times between things here.
+    pub instant: Instant,
+    /// For stamps, in nanoseconds since 1970.
+    pub nanos: u64,
+}
+
+impl Now {
+    /// This moment.
+    pub fn take() -> Self {
+        Self { instant: Instant::now(), nanos: now_nanos() }
+    }
+}
+
+impl Session {
+    /// One that nothing is known of.
+    pub fn new(id: SessionId) -> Self {
+        Self {
+            id,
+            name: id.to_string(),
+            book: Book::default(),
+            following: false,
+            attaching: false,
+            timed: None,
+            then_from_start: false,
+            with_cursor: false,
+            resumed_from: None,
+            tokens: 0,
+            tokens_before: 0,
+            ends: 0,
+            last_end: None,
+            ends_before: 0,
+            tasks: Vec::new(),
+        }
+    }
+
+    /// A task is about to be submitted.
+    pub fn submitting(&mut self, id: TaskId, due: Instant) {
+        if self.tasks.len() >= TASKS {
+            self.tasks.remove(0);
+        }
+        self.tasks.push(Task { name: id.to_string(), due, spoke: false, last_token: None, end: None, cancel: None });
+        self.tokens_before = self.tokens;
+    }
+
+    /// The newest task.
+    pub fn task(&self) -> Option<&Task> {
+        self.tasks.last()
+    }
+
+    /// Tokens since the last submit or attach.
+    pub fn new_tokens(&self) -> u64 {
+        self.tokens - self.tokens_before
+    }
+
+    /// How the newest task ended; of a session without tasks of this socket, whether any has ended since the attach.
+    pub fn end(&self) -> Option<Option<EndKind>> {
+        match self.task() {
+            Some(task) => task.end,
+            None => (self.ends > self.ends_before).then_some(self.last_end),
+        }
+    }
+
+    /// An event came that had not been seen before.
+    pub fn event(&mut self, head: &Head<'_>, frame: &[u8], now: Now, figures: &mut Figures) {
+        let task = head.task.and_then(|name| self.tasks.iter_mut().rev().find(|task| task.name.as_bytes() == name));
+        if let Some(task) = &task
+            && task.end.is_some()
+        {
+            figures.count(Count::AfterEnd);
+            figures
+                .complain(|| format!("{}: an event of task {} behind its end: {}", self.name, task.name, String::from_utf8_lossy(frame)));
+        }
+        if head.kind == b"token" {
+            let Some(text) = token_text(frame) else { return };
+            let stamps = stamps_in(text).inspect(|stamp| figures.record(Timing::Token, now.nanos.saturating_sub(*stamp))).count() as u64;
+            let tokens = tokens_in(text).max(stamps);
+            self.tokens += tokens;
+            figures.add(Count::Tokens, tokens);
+            figures.count(Count::TokenEvents);
+            if let Some(task) = task {
+                task.token(head, tokens, now, figures);
+            }
+            return;
+        }
+        let Some(kind) = ended(head.kind) else { return };
+        self.ends += 1;
+        self.last_end = Some(kind);
+        if let Some(task) = task {
+            task.ended(kind, now, figures);
+        }
+    }
+}
+
+impl Task {
+    fn token(&mut self, head: &Head<'_>, tokens: u64, now: Now, figures: &mut Figures) {
+        if !self.spoke {
+            self.spoke = true;
+            figures.time(Timing::FirstToken, now.instant.saturating_duration_since(self.due));
+        }
+        if let Some(last) = self.last_token.replace(now.instant) {
+            figures.time(Timing::Gap, now.instant.saturating_duration_since(last));
+        }
+        if let Some((_, Some(recorded))) = self.cancel
+            && head.seq > Some(recorded)
+        {
+            figures.add(Count::TokensAfterCancel, tokens);
+        }
+    }
+
+    fn ended(&mut self, kind: EndKind, now: Now, figures: &mut Figures) {
+        self.end = Some(Some(kind));
+        figures.count(match kind {
+            EndKind::Completed => Count::Completed,
+            EndKind::Failed => Count::Failed,
+            EndKind::Cancelled => Count::Cancelled,
+            EndKind::Timeout => Count::TimedOut,
+        });
+        if let (EndKind::Cancelled, Some((due, _))) = (kind, self.cancel) {
+            figures.time(Timing::CancelStop, now.instant.saturating_duration_since(due));
+        }
+    }
+
+    /// The acknowledgement of a cancel came.
+    pub fn cancel_acknowledged(&mut self, frame: &[u8]) {
+        if let Some((_, recorded)) = &mut self.cancel {
+            *recorded = number_field(frame, "seq");
+        }
+    }
+}
+
+/// What a terminal event says.
+fn ended(kind: &[u8]) -> Option<EndKind> {
+    Some(match kind {
+        b"task_completed" => EndKind::Completed,
+        b"task_failed" => EndKind::Failed,
+        b"task_cancelled" => EndKind::Cancelled,
+        b"task_timeout" => EndKind::Timeout,
+        _ => return None,
+    })
+}
