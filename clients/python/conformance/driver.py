@@ -90,8 +90,7 @@ class Driver:
         return session
 
     def on_detached(self, session: client.Session, error: Exception) -> None:
-        # What was refused at once is told by the answer.
-        if isinstance(error, client.HubError) and session.ready.done():
+        if isinstance(error, client.HubError):
             report(detached={"sessionId": session.id, "error": told(error)})
 
     async def do_create(self, order: Order) -> None:

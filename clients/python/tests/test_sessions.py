@@ -422,6 +422,7 @@ async def test_a_session_that_is_gone_and_one_that_has_to_wait(server: FakeHub) 
         gone, waits, never = hub.open(SESSION), hub.open(OTHER), hub.open(TASK)
         why: list[Exception] = []
         gone.on_detached(why.append)
+        never.on_detached(why.append)
         peer = await server.welcome()
         for session in (gone, waits):
             await peer.ack(await peer.expect("attach_session", sessionId=session.id))

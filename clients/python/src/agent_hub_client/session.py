@@ -149,7 +149,10 @@ class Session:
         return lambda: self._listeners.remove(listener) if listener in self._listeners else None
 
     def on_detached(self, listener: Callable[[Exception], None]) -> Callable[[], None]:
-        """Calls the listener when the session is not followed any more, with why. Returns what ends that."""
+        """Calls the listener when the session is not followed any more, with why. Returns what ends that.
+
+        A session that was never `ready` says so there.
+        """
         self._detached_listeners.append(listener)
         return lambda: self._detached_listeners.remove(listener) if listener in self._detached_listeners else None
 
@@ -343,6 +346,7 @@ class Session:
         self._error = error
         self._on_connection()
         self.hub._forget(self)
+        was_ready = self.ready.done()
         self.ready.fail(error)
         for task in self._tasks.values():
             task._fail(error)
@@ -350,7 +354,7 @@ class Session:
             receipt.fail(error)
         for feed in tuple(self._feeds):
             feed.end(None if self.ended is not None else error)
-        for listener in tuple(self._detached_listeners):
+        for listener in tuple(self._detached_listeners if was_ready else ()):
             self.hub._call(listener, error)
 
 
