@@ -39,12 +39,14 @@ doc-tests:
 drift: setup
 	$(CARGO) run --quiet -p agent-hub-protocol --example generate -- --check
 	cd protocol/check && npm run --silent asyncapi
+	cd clients/typescript && npm run --silent drift
 	clients/python/tools/generate.sh --check
 
 # Against the hub that the tests before used: built with the same features, so nothing is built twice.
 client-tests: setup
 	$(CARGO) test --workspace --no-run --quiet
 	AGENT_HUB_BIN=$${AGENT_HUB_BIN:-$(CURDIR)/target/debug/agent-hub} clients/python/test.sh
+	cd clients/typescript && AGENT_HUB_BIN=$${AGENT_HUB_BIN:-$(CURDIR)/target/debug/agent-hub} npm test
 
 # Pictures of every step are in target/screenshots afterwards.
 # The program is the one the tests before used: built with the same features, so nothing is built twice.

@@ -13,6 +13,7 @@ use crate::transport::{
     guard::Guard,
 };
 
+mod client;
 mod console;
 mod discovery;
 mod docs;
@@ -75,11 +76,13 @@ pub fn service(edge: &Arc<Edge>, others: impl IntoIterator<Item = Surface>) -> G
     let Surface { router, access, document } = all;
     let (docs, docs_access) = docs::routes(&docs::finished(document));
     let (console, console_access) = console::routes();
-    let table = Arc::new(access.merged(docs_access).merged(console_access));
+    let (client, client_access) = client::routes();
+    let table = Arc::new(access.merged(docs_access).merged(console_access).merged(client_access));
     let gate = Gate { edge: Arc::clone(edge), table };
     let router = router
         .merge(docs)
         .merge(console)
+        .merge(client)
         .fallback(|| async { Problem::not_found().into_response() })
         .layer(middleware::from_fn_with_state(gate, auth::authenticate));
     Guard::new(Arc::clone(edge), router)

@@ -38,9 +38,9 @@ export function storedCursors(storage: KeyValueStorage, name = "agent-hub"): Cur
     },
     save(sessionId, stored) {
       if (isOlder(stored.cursor, storage.getItem(key(sessionId)))) return;
-      const ids = listed();
-      if (ids[0] !== sessionId) list([sessionId, ...ids.filter((id) => id !== sessionId)]);
       try {
+        const ids = listed();
+        if (ids[0] !== sessionId) list([sessionId, ...ids.filter((id) => id !== sessionId)]);
         storage.setItem(key(sessionId), entry(stored));
       } catch (cause) {
         // No room. An entry that is not replaced would only be old, but its room may be what another one needs.

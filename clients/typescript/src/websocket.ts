@@ -7,6 +7,9 @@ const SUBPROTOCOL = "agent-hub.v1";
 /** What may stand in a subprotocol; a token of other characters goes into the address. */
 const TOKEN_CHARACTERS = /^[A-Za-z0-9._~+-]+$/;
 
+/** How long a goodbye may take where that can be bounded; a program is not kept from ending by a hub that does not answer it. */
+const GOODBYE_MS = 1_000;
+
 /** How a socket is let in. A token is offered as a subprotocol, so that it stands in no address and no proxy's log. */
 export type Credentials = { token: string } | { ticket: string };
 
@@ -50,6 +53,7 @@ class WebSocketLink implements Link {
   close(): void {
     this.#forget();
     this.#socket.close(1000, "bye");
+    if (this.#socket.terminate) setTimeout(() => this.#socket.terminate?.(), GOODBYE_MS);
   }
 
   abandon(): void {

@@ -121,11 +121,11 @@ test("void text is removed, stays away when the task is done again, and comes ba
 });
 
 test("a task that is rolled back takes its messages along", () => {
-  const events = [created(), ...told(2, ["one"]), ...told(11, ["two"], "0198f3a2-6b1c-7d4e-8f90-a1b2c3d4e5f6").slice(0, 4)];
+  const events = [created(), ...told(2, ["one"]), ...told(10, ["two"], "0198f3a2-6b1c-7d4e-8f90-a1b2c3d4e5f6").slice(0, 4)];
   const other = "0198f3a2-6b1c-7d4e-8f90-a1b2c3d4e5f6";
   const ends = [
-    event(15, "cancel_requested", { by: "user-1", rollback: true }, other),
-    event(16, "task_cancelled", { by: "user-1", partial: "two", upstreamStopped: true, rollback: true }, other),
+    event(14, "cancel_requested", { by: "user-1", rollback: true }, other),
+    event(15, "task_cancelled", { by: "user-1", partial: "two", upstreamStopped: true, rollback: true }, other),
   ];
   const conversation = [...events, ...ends].reduce(reduce, emptyConversation(SESSION));
   assert.deepEqual(conversation.messages.map(({ text }) => text), ["Say it", "one"]);
