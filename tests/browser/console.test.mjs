@@ -239,7 +239,7 @@ test("the network is cut in the middle of an answer: it is said, and the text is
     network.cut();
     await link(other, "stale");
     await ask(other, "/echo Said while offline.");
-    await other.getByText("On its way to the hub").waitFor();
+    await other.getByText("Not sent yet; it goes out when the connection is back").waitFor();
     await screenshot(other, "console-13-unsent");
     network.mend();
     await link(other, "live");
@@ -262,9 +262,9 @@ test("the machine goes offline and comes back", async () => {
   try {
     await ask(other, "/tokens 200 /pace 20");
     await begun(other);
-    await chrome.context.setOffline(true);
     network.cut();
     await link(other, "stale");
+    await chrome.context.setOffline(true);
     await other.locator("#state", { hasText: "Offline" }).waitFor();
     await screenshot(other, "console-15-offline");
     network.mend();

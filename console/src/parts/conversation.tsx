@@ -1,7 +1,7 @@
 // What was said, in the order it was said: a person's words, what the agent did about them, what it answered, and how it ended.
 import type { ComponentChildren } from "preact";
 import { Component } from "preact";
-import { useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { isOver, type Conversation, type Message, type TaskView } from "agent-hub-client/conversation";
 import type { Pending } from "../live";
 import { duration, excerpt, plural } from "../words";
@@ -11,6 +11,8 @@ import { Streamed } from "./streamed";
 interface Props {
   conversation: Conversation;
   pending?: Pending[];
+  /** Whether what is pending is on its way. */
+  connected?: boolean;
   /** Requests of a task, drawn where it stands. */
   inputs?(task: TaskView): ComponentChildren;
   /** Said at the end where nothing else is. */
@@ -20,7 +22,7 @@ interface Props {
   onForget?(pending: Pending): void;
 }
 
-export function ConversationView({ conversation, pending = [], inputs, empty, onShowTask, onCancel, onForget }: Props) {
+export function ConversationView({ conversation, pending = [], connected = true, inputs, empty, onShowTask, onCancel, onForget }: Props) {
   const { place, stuck, look, toEnd } = useEnd();
   const tasks = new Map(conversation.tasks.map((task) => [task.id, task]));
   const groups = groupsOf(conversation.messages);
@@ -49,7 +51,7 @@ export function ConversationView({ conversation, pending = [], inputs, empty, on
             <Waiting key={task.id} prompt={task.prompt} ahead={conversation.queue.indexOf(task.id)} busy={conversation.tasks.some(isAtWork)} onCancel={onCancel && (() => onCancel(task.id))} />
           ))}
           {pending.map((one) => (
-            <Unsent key={one.taskId} pending={one} onForget={onForget && (() => onForget(one))} />
+            <Unsent key={one.taskId} pending={one} connected={connected} onForget={onForget && (() => onForget(one))} />
           ))}
           {conversation.ended && <p class="note">The session has {conversation.ended === "deleted" ? "been deleted" : conversation.ended === "expired" ? "expired" : "ended"}. Its log stays readable.</p>}
           {nothing && !conversation.ended && empty}
@@ -102,6 +104,17 @@ function useEnd() {
     it.scrollTop = it.scrollHeight;
     last.current = it.scrollTop;
   });
+  // A form that says what is wrong with it, a window of another size: the thread grows without being drawn again.
+  useEffect(() => {
+    const it = place.current;
+    const observer = new ResizeObserver(() => {
+      if (!it || !follows.current) return;
+      it.scrollTop = it.scrollHeight;
+      last.current = it.scrollTop;
+    });
+    for (const one of [it, it?.firstElementChild]) if (one) observer.observe(one);
+    return () => observer.disconnect();
+  }, []);
   const look = () => {
     const it = place.current;
     if (!it) return;
@@ -272,12 +285,12 @@ function Waiting({ prompt, ahead, busy, onCancel }: { prompt: string; ahead: num
   );
 }
 
-function Unsent({ pending, onForget }: { pending: Pending; onForget: (() => void) | undefined }) {
+function Unsent({ pending, connected, onForget }: { pending: Pending; connected: boolean; onForget: (() => void) | undefined }) {
   return (
     <div class="group" role="group" aria-label={`Not sent yet: ${excerpt(pending.prompt, 40)}`}>
       <p class="message user waiting">{pending.prompt}</p>
       {pending.refused === undefined ? (
-        <p class="note beside">On its way to the hub</p>
+        <p class="note beside">{connected ? "On its way to the hub" : "Not sent yet; it goes out when the connection is back"}</p>
       ) : (
         <p class="note bad beside" role="alert">
           Not taken: {pending.refused}

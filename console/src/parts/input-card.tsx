@@ -37,12 +37,7 @@ export function InputCard({ input }: { input: PendingInput }) {
         <strong id={id}>{input.kind === "approval" ? "Your approval is needed" : "The agent asks you"}</strong>
         {input.expiresAt && <small class="dim">open until {moment(input.expiresAt)}</small>}
       </header>
-      {input.kind === "approval" ? <Approval input={input} sending={sending} respond={respond} /> : <Question input={input} sending={sending} respond={respond} />}
-      {problem && (
-        <p class="note bad" role="alert">
-          {problem}
-        </p>
-      )}
+      {input.kind === "approval" ? <Approval input={input} sending={sending} refused={problem} respond={respond} /> : <Question input={input} sending={sending} refused={problem} respond={respond} />}
     </section>
   );
 }
@@ -50,10 +45,12 @@ export function InputCard({ input }: { input: PendingInput }) {
 interface PartProps {
   input: PendingInput;
   sending: boolean;
+  /** What the hub said of the last answer. */
+  refused: string | undefined;
   respond(answer: Answer): void;
 }
 
-function Approval({ input, sending, respond }: PartProps) {
+function Approval({ input, sending, refused, respond }: PartProps) {
   const id = useId();
   const [edited, setEdited] = useState<string>();
   const [problem, setProblem] = useState<string>();
@@ -85,9 +82,9 @@ function Approval({ input, sending, respond }: PartProps) {
             <textarea id={id} class="code" rows={Math.min(12, edited.split("\n").length + 1)} spellcheck={false} value={edited} onInput={(event) => setEdited(event.currentTarget.value)} />
           </div>
         )}
-      {problem && (
+      {(problem ?? refused) && (
         <p class="note bad" role="alert">
-          {problem}
+          {problem ?? refused}
         </p>
       )}
       <div class="actions">
@@ -107,7 +104,7 @@ function Approval({ input, sending, respond }: PartProps) {
   );
 }
 
-function Question({ input, sending, respond }: PartProps) {
+function Question({ input, sending, refused, respond }: PartProps) {
   const id = useId();
   const plan = planForm(input.schema);
   const [typed, onType] = useTyped(plan);
@@ -143,9 +140,9 @@ function Question({ input, sending, respond }: PartProps) {
       ) : (
         <SchemaFields plan={plan} typed={typed} onType={onType} question={input.prompt} />
       )}
-      {problem && (
+      {(problem ?? refused) && (
         <p class="note bad" role="alert">
-          {problem}
+          {problem ?? refused}
         </p>
       )}
       <div class="actions">

@@ -77,7 +77,7 @@ export function Sidebar({ list, trouble, current, onPick }: Props) {
             <a href={hashOf({ at: "session", id: one.id })} aria-current={one.id === current ? "page" : undefined} onClick={onPick}>
               <span class="session-name">
                 {one.unfinishedTasks > 0 && <i class="working" role="img" aria-label="working" />}
-                {nameOf(one)}
+                <span>{nameOf(one)}</span>
               </span>
               <small>
                 {one.agent} · {moment(one.updatedAt)}

@@ -13,16 +13,20 @@ interface Props {
 }
 
 export function Timeline({ tasks, shown, now }: Props) {
-  const clock = useClock(now === undefined && tasks.some(({ status }) => status === "running"));
+  const clock = useClock(now === undefined && tasks.some(isAtWork));
+  // Opened by itself: what is at work, otherwise the newest.
+  const foremost = tasks.findLast(isAtWork) ?? tasks.at(-1);
   if (!tasks.length) return <p class="dim pad">No task yet. Each one shows its steps here: model calls, tool calls, steering, and how long they took.</p>;
   return (
     <div class="timeline" tabIndex={0} role="group" aria-label="Timeline">
-      {[...tasks].reverse().map((task, index) => (
-        <TaskCard key={task.id} task={task} now={now ?? clock} open={shown === task.id || index === 0} shown={shown === task.id} />
+      {[...tasks].reverse().map((task) => (
+        <TaskCard key={task.id} task={task} now={now ?? clock} open={shown === task.id || task === foremost} shown={shown === task.id} />
       ))}
     </div>
   );
 }
+
+const isAtWork = ({ status }: TaskView): boolean => status === "running" || status === "suspended";
 
 /** Bars of what is still going on grow. */
 function useClock(running: boolean): number {
@@ -77,6 +81,7 @@ function TaskCard({ task, now, open, shown }: { task: TaskView; now: number; ope
           ),
         )}
       </ol>
+      {task.status === "suspended" && <p class="note">{task.suspendedFor === "input" ? "Waits for a person; that time does not count against its deadline." : "Suspended until somebody resumes it."}</p>}
       {task.error && <p class="note bad">{task.error.code}: {task.error.message}</p>}
     </details>
   );

@@ -139,6 +139,7 @@ function Open({ followed, hub, link, able }: { followed: Followed; hub: Hub; lin
         <ConversationView
           conversation={conversation}
           pending={followed.pending}
+          connected={link.state === "live" || link.state === "replaying"}
           inputs={(task) => session.inputs.filter((input: PendingInput) => input.taskId === task.id).map((input: PendingInput) => <InputCard key={input.requestId} input={input} />)}
           empty={session.state === "live" && <Empty demo={able?.models.includes("demo") ?? false} onPick={(prompt) => (setText(prompt), box.current?.focus())} />}
           onShowTask={(taskId) => (setShownTask(taskId), setPanel("timeline"))}

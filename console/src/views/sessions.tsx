@@ -42,8 +42,9 @@ export function SessionsPage() {
 
   const wanted = words.toLowerCase().split(/\s+/).filter(Boolean);
   const found = list.filter((one) => {
-    const text = [nameOf(one), one.agent, one.id, one.status, ...one.tags].join(" ").toLowerCase();
-    return wanted.every((word) => text.includes(word));
+    const text = [nameOf(one), one.agent, one.status, ...one.tags].join(" ").toLowerCase();
+    // An id is meant by its beginning: a single digit is in nearly every one.
+    return wanted.every((word) => text.includes(word) || (word.length >= 4 && one.id.startsWith(word)));
   });
   return (
     <div class="page browse">
@@ -70,7 +71,7 @@ export function SessionsPage() {
             <a class="session-link" href={hashOf({ at: "session", id: one.id })}>
               <span class="session-name">
                 {one.unfinishedTasks > 0 && <i class="working" role="img" aria-label="working" />}
-                {nameOf(one)}
+                <span>{nameOf(one)}</span>
               </span>
               <small>
                 {one.agent} · {plural(one.taskCount, "task")}
