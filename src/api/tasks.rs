@@ -127,7 +127,7 @@ pub(super) struct StreamQuery {
     post, path = "/api/v1/agents/sessions/{id}/tasks", tag = "Tasks", request_body = NewTaskBody,
     params(
         ("id" = String, Path, format = Uuid),
-        ("Idempotency-Key" = Option<String>, Header, description = "Names the request, so that a repetition has no second effect; not looked at where the body has a `taskId`, which does the same"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Names the request, so that a repetition has no second effect; without effect where the body has a `taskId`, which does the same"),
     ),
     responses(
         (status = 202, description = "Task accepted for processing", body = AcceptedTask), CommonErrors, ObjectErrors, BusyErrors

@@ -281,7 +281,13 @@ fn runtime(r: &mut Reader, storage: StorageKind) -> RuntimeSettings {
         time("runtime.max_task_timeout", "The longest deadline a task may ask for.", d.max_task_timeout, SECOND, 30 * DAY);
     let task_timeout = time("runtime.task_timeout", "A task's deadline, in running time.", d.task_timeout, SECOND, 30 * DAY);
     let stop_grace = time("runtime.stop_grace", "For stopped work to confirm.", d.stop_grace, Duration::ZERO, MINUTE);
-    let idle_unload = time("runtime.idle_unload", "Then a session nobody follows leaves memory.", d.idle_unload, Duration::ZERO, 30 * DAY);
+    let idle_unload = time(
+        "runtime.idle_unload",
+        "Then a session nobody follows leaves memory; its events do after a tenth of it.",
+        d.idle_unload,
+        Duration::ZERO,
+        30 * DAY,
+    );
     let ids_stay_taken = time("runtime.ids_stay_taken", "Of erased sessions and tasks.", d.ids_stay_taken, Duration::ZERO, YEAR);
     let input_expiry = time("runtime.input_expiry", "A request for input waits this long for a person.", d.input_expiry, SECOND, YEAR);
     if task_timeout > max_task_timeout {

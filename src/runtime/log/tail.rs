@@ -103,6 +103,13 @@ impl Tail {
         }
     }
 
+    /// Gives the memory of its events back: nobody has been here for a while. Who comes reads them from the store.
+    pub fn let_go(&self) {
+        let mut inner = self.lock();
+        inner.events = VecDeque::new();
+        inner.bytes = 0;
+    }
+
     /// No more events will come. Readers get what there is first.
     pub fn end(&self, end: TailEnd) {
         let mut inner = self.lock();

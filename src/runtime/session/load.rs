@@ -54,23 +54,27 @@ pub(super) async fn session(store: &SharedStore, id: SessionId) -> Result<Loaded
 }
 
 /// A finished task that has left memory, read from the session's log.
-pub(super) async fn old_task(store: SharedStore, entry: TaskEntry, session: SessionState, task: TaskId) -> Option<TaskView> {
+pub(super) async fn old_task(
+    store: SharedStore,
+    entry: TaskEntry,
+    session: SessionState,
+    task: TaskId,
+) -> Result<Option<TaskView>, StoreError> {
     let (id, cursor) = (session.id, session.cursor());
     let mut past = session;
     past.tasks.clear();
     past.line.clear();
     past.head = entry.first_seq - 1;
     loop {
-        let events = store.read(id, past.head, PAGE).await.ok()?;
+        let events = store.read(id, past.head, PAGE).await?;
         if events.is_empty() {
-            return None;
+            return Ok(None);
         }
         for event in &events {
-            let event = decode(&event.text).ok()?;
+            let event = decode(&event.text)?;
             past.apply(&event);
             if event.task_id == Some(task) && event.body.event_type().is_terminal() {
-                let info = past.task_info(task)?;
-                return Some(TaskView { session: id, info, cursor, last_seq: event.seq });
+                return Ok(past.task_info(task).map(|info| TaskView { session: id, info, cursor, last_seq: event.seq }));
             }
         }
     }

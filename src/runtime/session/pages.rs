@@ -36,11 +36,14 @@ pub(crate) async fn message_page(
     let past = Past { store, stored: &stored, before, enough };
     let mut messages = VecDeque::new();
     let mut end = before.saturating_sub(1);
+    // A task is over before the next one is started for the first time.
+    let mut until = stored.head;
     while end > 0 && messages.len() < enough {
         let start = end.saturating_sub(STEP);
         let starts = past.starts(start, end).await.map_err(unreadable)?;
         for (task, seq) in starts.into_iter().rev() {
-            let of_task = past.messages_of(task, seq).await.map_err(unreadable)?;
+            let of_task = past.messages_of(task, seq, until).await.map_err(unreadable)?;
+            until = seq - 1;
             of_task.into_iter().rev().for_each(|message| messages.push_front(message));
             if messages.len() >= enough {
                 break;
@@ -82,15 +85,15 @@ impl Past<'_> {
         Ok(starts)
     }
 
-    /// The newest messages of a task that was first started at `started`, oldest first. What happens to a task later decides what is shown of
-    /// it (it may be taken back, or a void text may be all that is left of it), so it is followed to its end.
-    async fn messages_of(&self, task: TaskId, started: Seq) -> Result<VecDeque<MessageInfo>, StoreError> {
+    /// The newest messages of a task that was first started at `started` and has no event behind `until`, oldest first. What happens to a task
+    /// later decides what is shown of it (it may be taken back, or a void text may be all that is left of it), so it is followed to its end.
+    async fn messages_of(&self, task: TaskId, started: Seq, until: Seq) -> Result<VecDeque<MessageInfo>, StoreError> {
         let mut state = self.before_everything();
         fold(&mut state, &self.first_event(task).await?);
         let mut messages = VecDeque::new();
         let mut after = started - 1;
-        while after < self.stored.head && state.task(task).is_some_and(|task| !task.status.is_terminal()) {
-            let events = self.read(after, self.stored.head).await?;
+        while after < until && state.task(task).is_some_and(|task| !task.status.is_terminal()) {
+            let events = self.read(after, until).await?;
             let Some(last) = events.last() else { break };
             after = last.seq;
             for event in events.iter().filter(|event| event.task_id == Some(task)) {

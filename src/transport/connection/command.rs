@@ -364,8 +364,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn refuse(&mut self, asked: Asked, refusal: &Refusal) {
-        // Whoever a task does not belong to is not told which session it is in.
-        let secret = asked.found && refusal.code == ErrorCode::Forbidden;
+        // Which session a task is in is told to nobody who does not know it already: the task may be somebody else's, and not every
+        // refusal says so (the session may be too busy to).
+        let knows = |session| self.current == Some(session) || self.following.iter().any(|f| f.session == session);
+        let secret = asked.found && !asked.session.is_some_and(knows);
         self.control.push_back(error_frame(asked.id, refusal, asked.session.filter(|_| !secret), asked.task));
     }
 

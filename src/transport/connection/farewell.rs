@@ -1,6 +1,6 @@
 //! Closing so that the peer hears why.
 
-use futures::StreamExt;
+use futures::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_tungstenite::{
     WebSocketStream,
@@ -10,10 +10,11 @@ use tokio_tungstenite::{
 /// What a peer may go on sending while it is being closed.
 const LINGER_BYTES: usize = 16 * 1024 * 1024;
 
-/// Sends a close frame and waits for the peer's.
+/// Sends a close frame and waits for the peer's; answers it where the peer was first.
 pub(super) async fn say_close<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut WebSocketStream<S>, code: u16, reason: &'static str) {
     let frame = CloseFrame { code: WireCode::from(code), reason: reason.into() };
-    if socket.close(Some(frame)).await.is_err() {
+    // Refused where the peer was first: the answer to its frame is ready then, and only has to go out.
+    if socket.close(Some(frame)).await.is_err() && SinkExt::flush(socket).await.is_err() {
         return;
     }
     // It may have ended before this, with what it was closed for.

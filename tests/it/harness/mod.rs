@@ -183,6 +183,13 @@ impl Hub {
         let status = response.status().as_u16();
         (status, response.json().await.unwrap_or_default())
     }
+
+    /// A figure without labels from `/metrics`; 0 if nothing was counted yet.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        let text = reqwest::get(format!("http://{}/metrics", self.address)).await.expect("answered").text().await.expect("a text");
+        let figure = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        figure.map_or(0.0, |figure| figure.parse().expect("a number"))
+    }
 }
 
 impl Drop for Hub {

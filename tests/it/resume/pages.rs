@@ -35,6 +35,14 @@ async fn pages_show_what_snapshots_show() {
         ada.done(json!({"type": "steer_task", "taskId": steered, "input": "/echo now then", "when": "now"})).await;
         ada.end_of(&steered).await;
 
+        // Told what to do before it has begun.
+        let front = ada.submit("/echo in front /hang 1").await;
+        ada.until("token").await;
+        let behind = ada.submit("/echo behind").await;
+        ada.done(json!({"type": "steer_task", "taskId": behind, "input": "/echo and early"})).await;
+        ada.done(json!({"type": "cancel_task", "taskId": front})).await;
+        ada.end_of(&behind).await;
+
         for data in [json!("/pace 0 /echo back"), json!({"from": "lunch"})] {
             let aside = ada.submit("/pace 5 /tokens 400").await;
             ada.until("token").await;
@@ -50,7 +58,7 @@ async fn pages_show_what_snapshots_show() {
         let shown = same(&hub, &mut ada, &session, &[1, 4, 100]).await;
         assert!(shown.iter().all(|message| message["taskId"] != *back), "it was taken back");
         assert_eq!(shown.iter().filter(|message| id(message).starts_with('d')).count(), 2, "what a resume brings is a message");
-        assert_eq!(shown.iter().filter(|message| message["partial"] == true).count(), 7, "{shown:#?}");
+        assert_eq!(shown.iter().filter(|message| message["partial"] == true).count(), 8, "{shown:#?}");
 
         // The task in the middle is tried again, and then given up.
         hub.crash().await;

@@ -176,6 +176,35 @@ async fn a_session_that_slept_answers_as_before() {
 }
 
 #[tokio::test]
+async fn a_session_that_rests_still_has_everything() {
+    let hub = Hub::start(&[("AGENT_HUB_RUNTIME__IDLE_UNLOAD", "20 s")]).await;
+    let (mut ada, session) = hub.session("ada").await;
+    ada.run("/pace 1 /tokens 40").await;
+    let (events, epoch) = (ada.event_texts(&session), ada.epoch(&session).to_owned());
+    drop(ada);
+    // It is in memory all the time, and after a tenth of that its events are not: who comes then reads them from the store.
+    let mut read_from_store = false;
+    for _ in 0..8 {
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        assert_eq!(hub.http("GET", "/health", "ada").await.1["activeSessions"], 1);
+        let mut back = hub.connect("ada").await;
+        back.attach(&session, Some(&format!("{epoch}.0"))).await;
+        back.until("caught_up").await;
+        assert!(back.event_texts(&session) == events);
+        read_from_store = hub.metric("agent_hub_reader_lag_events_count").await >= 1.0;
+        if read_from_store {
+            break;
+        }
+    }
+    assert!(read_from_store, "its events stay in memory");
+    // And it goes on as if nothing had been.
+    let mut back = hub.connect("ada").await;
+    back.attach(&session, Some(&format!("{epoch}.{}", events.len()))).await;
+    back.run("/echo more").await;
+    assert_eq!(back.events(&session)[0]["seq"], events.len() + 1);
+}
+
+#[tokio::test]
 async fn a_session_that_waits_for_its_turn_stays_and_costs_nothing() {
     let hub = Hub::with_limits(&[("AGENT_HUB_RUNTIME__TASKS_PER_USER", "1"), ("AGENT_HUB_RUNTIME__IDLE_UNLOAD", "100 ms")]).await;
     let (mut ada, session) = hub.session("ada").await;

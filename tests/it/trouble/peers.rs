@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use socket2::SockRef;
 use tokio::{io::AsyncWriteExt, time::sleep};
+use tokio_tungstenite::tungstenite::{Message, protocol::CloseFrame};
 
 use crate::harness::Hub;
 
@@ -95,4 +96,18 @@ async fn connections_that_break_leave_nothing_behind() {
     }
     assert!(files() <= before, "{} files are open, {before} were before", files());
     ada.done(json!({"type": "submit_task", "prompt": "/echo fine"})).await;
+}
+
+#[tokio::test]
+async fn a_goodbye_is_answered() {
+    let hub = Hub::start(&[]).await;
+    let (mut idle, _) = hub.session("ada").await;
+    let (mut busy, _) = hub.session("ada").await;
+    busy.submit("/pace 0 /tokens 100000").await;
+    for (client, code) in [(&mut idle, 1000), (&mut busy, 4321)] {
+        let goodbye = CloseFrame { code: code.into(), reason: "enough".into() };
+        client.send(Message::Close(Some(goodbye))).await;
+        // Without the hub's frame the browser would call it a lost connection (1006).
+        assert_eq!(client.closed().await, code);
+    }
 }

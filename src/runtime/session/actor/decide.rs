@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use agent_hub_protocol::{ErrorCode, SessionId, TaskId};
 use futures::FutureExt;
-use tokio::time::Instant;
 
 use super::{Actor, Until, durable::Owed};
 use crate::runtime::{
@@ -22,7 +21,7 @@ use crate::runtime::{
 
 impl Actor {
     pub(super) async fn take(&mut self, envelope: Box<Envelope>, out: &mut Outbox, owed: &mut Owed) {
-        self.idle_since = Instant::now();
+        self.stir();
         match *envelope {
             Envelope { who, ask: Ask::Change(change, reply), .. } => match self.change(&who, &change, out).await {
                 Ok(Answer::Done(done)) => owed.answers.push((reply, Ok(done))),

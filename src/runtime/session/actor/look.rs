@@ -12,6 +12,7 @@ use crate::runtime::{
     session::{
         entry::TaskEntry,
         load,
+        pages::unreadable,
         request::{After, Ask, Attach, Attached, Envelope, SessionView, TaskView},
     },
 };
@@ -42,11 +43,11 @@ impl Actor {
                 let view = match state.task(task) {
                     Some(known) => {
                         let last_seq = known.last_seq;
-                        state.task_info(task).map(|info| TaskView { session: self.id, info, cursor: state.cursor(), last_seq })
+                        Ok(state.task_info(task).map(|info| TaskView { session: self.id, info, cursor: state.cursor(), last_seq }))
                     }
                     None => self.old_task(task).await,
                 };
-                drop(reply.send(view.map(Box::new).ok_or_else(Refusal::task_not_found)));
+                drop(reply.send(view.and_then(|view| view.map(Box::new).ok_or_else(Refusal::task_not_found))));
                 false
             }
             Ask::Attach(attach, reply) => {
@@ -60,12 +61,11 @@ impl Actor {
     }
 
     /// A finished task that has left memory.
-    async fn old_task(&mut self, task: TaskId) -> Option<TaskView> {
+    async fn old_task(&mut self, task: TaskId) -> Result<Option<TaskView>, Refusal> {
         let store = self.shared.store.clone();
-        let found = self.meanwhile(async move { TaskEntry::find(&store, task).await }.boxed()).await;
-        let entry = found.ok().flatten().filter(|entry| entry.session == self.id)?;
-        let state = self.state.clone()?;
-        self.meanwhile(load::old_task(self.shared.store.clone(), entry, state, task).boxed()).await
+        let found = self.meanwhile(async move { TaskEntry::find(&store, task).await }.boxed()).await?;
+        let (Some(entry), Some(state)) = (found.filter(|entry| entry.session == self.id), self.state.clone()) else { return Ok(None) };
+        self.meanwhile(load::old_task(self.shared.store.clone(), entry, state, task).boxed()).await.map_err(unreadable)
     }
 
     fn attach(&self, attach: &Attach) -> Result<Attached, Refusal> {

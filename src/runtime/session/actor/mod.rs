@@ -49,6 +49,8 @@ use crate::{
 const BATCH: usize = 64;
 /// Events after which a sleeping session leaves a checkpoint, so that waking does not read the whole log.
 const CHECKPOINT_AFTER: u64 = 500;
+/// A session without readers and work lets the events of its tail go after this part of `idle_unload`: by default 30 s of 5 min.
+const REST_PART: u32 = 10;
 
 /// Starts the actor of a session.
 pub(crate) fn spawn(hub: Hub, id: SessionId, inbox: Inbox) {
@@ -69,6 +71,7 @@ pub(crate) fn spawn(hub: Hub, id: SessionId, inbox: Inbox) {
         deferred: Vec::new(),
         timer: None,
         idle_since: Instant::now(),
+        rests: false,
         counted: Counted::default(),
         hub,
         shared: Arc::clone(&shared),
@@ -96,11 +99,13 @@ struct Actor {
     run: Option<Run>,
     ticket: Option<(TaskId, Ticket)>,
     slot: Option<(TaskId, Slot)>,
-    /// Requests that arrived while a batch was in flight. At most [`BATCH`].
+    /// Requests that arrived while a batch was in flight. At most `runtime.inbox`.
     waiting: VecDeque<Box<Envelope>>,
     deferred: Vec<(Until, Reply<Done>)>,
     timer: Option<Alarm>,
     idle_since: Instant,
+    /// Idle for so long that the tail has let its events go.
+    rests: bool,
     counted: Counted,
 }
 
@@ -159,6 +164,7 @@ impl Actor {
             if let Some(ending) = self.may_end() {
                 return ending;
             }
+            self.rest_if_idle();
             let chosen = self.choose().await;
             if matches!(chosen, Chosen::Stop) {
                 self.run = None;
@@ -237,7 +243,7 @@ impl Actor {
                 self.slot = task.zip(slot);
             }
             Chosen::Timer => self.timer = None,
-            Chosen::ReadersLeft => self.idle_since = Instant::now(),
+            Chosen::ReadersLeft => self.stir(),
             Chosen::RunnerGone | Chosen::Stop => {}
         }
         self.take_more(&mut out, &mut owed).await;
@@ -272,8 +278,25 @@ impl Actor {
         if self.state.is_none() {
             return Some(Ending::Gone);
         }
-        let idle = !self.is_busy() && self.idle_since.elapsed() >= self.shared.settings.idle_unload;
-        idle.then_some(Ending::Sleep)
+        self.is_idle_for(self.shared.settings.idle_unload).then_some(Ending::Sleep)
+    }
+
+    fn is_idle_for(&self, time: Duration) -> bool {
+        !self.is_busy() && self.idle_since.elapsed() >= time
+    }
+
+    /// Something happened for which the session is in memory.
+    fn stir(&mut self) {
+        self.idle_since = Instant::now();
+        self.rests = false;
+    }
+
+    /// Who lost the network is back within moments and finds what it missed in memory. Later that is not worth its place.
+    fn rest_if_idle(&mut self) {
+        if !self.rests && self.is_idle_for(self.shared.settings.idle_unload / REST_PART) {
+            self.tail.let_go();
+            self.rests = true;
+        }
     }
 
     fn is_busy(&self) -> bool {
@@ -284,7 +307,8 @@ impl Actor {
     fn set_timer(&mut self) {
         let Some(state) = &self.state else { return };
         let due = state.next_due(&self.shared.settings).map(|at| Instant::now() + at.since(Timestamp::now()));
-        let idle = (!self.is_busy()).then(|| self.idle_since + self.shared.settings.idle_unload);
+        let part = if self.rests { 1 } else { REST_PART };
+        let idle = (!self.is_busy()).then(|| self.idle_since + self.shared.settings.idle_unload / part);
         let Some(at) = [due, idle].into_iter().flatten().min() else {
             self.timer = None;
             return;

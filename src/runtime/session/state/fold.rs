@@ -176,9 +176,10 @@ impl SessionState {
                 note_id(&mut self.next_id, &applied.message_id);
                 if let Some(steer) = task.steers.iter_mut().find(|s| s.id == applied.steer_id) {
                     steer.waiting = false;
-                    let (message_id, text) = (applied.message_id.clone(), steer.input.clone());
-                    self.conversation.push(Entry::User { message_id, task: id, text, seq: event.seq });
                 }
+                // Its own text: a fold for a page begins behind what was accepted before the task's start.
+                let (message_id, text) = (applied.message_id.clone(), applied.input.clone());
+                self.conversation.push(Entry::User { message_id, task: id, text, seq: event.seq });
             }
             EventBody::SteerRejected(rejected) => {
                 if let Some(steer) = task.steers.iter_mut().find(|s| s.id == rejected.steer_id) {
@@ -242,7 +243,7 @@ impl SessionState {
         if task.taken_back() {
             self.conversation.remove_task(id);
         } else if let Some(partial) = task.streaming.clone() {
-            self.conversation.push(Entry::Assistant {
+            self.conversation.place(Entry::Assistant {
                 message_id: partial.message_id,
                 task: id,
                 text: partial.text,
@@ -276,7 +277,8 @@ impl SessionState {
             (None, None) => (String::new(), false),
         };
         let call_id = result.call_id.clone();
-        self.conversation.push(Entry::Result { call_id, task: id, tool: tool.unwrap_or_default(), content, is_error });
+        let entry = Entry::Result { call_id, task: id, tool: tool.unwrap_or_default(), content, is_error };
+        self.conversation.answer(&result.call_id, entry);
     }
 
     fn forget_old_tasks(&mut self) {

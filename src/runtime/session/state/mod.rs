@@ -311,6 +311,33 @@ impl Conversation {
     fn push(&mut self, entry: Entry) {
         self.bytes += entry.bytes();
         self.entries.push_back(entry);
+        self.bound();
+    }
+
+    /// Puts an entry where its number belongs. It may be a text from before a crash, which what was said since has followed.
+    fn place(&mut self, entry: Entry) {
+        self.bytes += entry.bytes();
+        let turn = self.entries.iter().rposition(|earlier| earlier.seq().is_some_and(|seq| Some(seq) < entry.seq()));
+        let behind = turn.map_or(0, |turn| self.behind_results(turn));
+        self.entries.insert(behind, entry);
+        self.bound();
+    }
+
+    /// Puts a tool's result behind its call, before what has been said since: vendors refuse a call that its result does not follow.
+    fn answer(&mut self, call_id: &str, entry: Entry) {
+        self.bytes += entry.bytes();
+        let asks = |earlier: &Entry| matches!(earlier, Entry::Assistant { calls, .. } if calls.iter().any(|call| call.id == call_id));
+        let behind = self.entries.iter().rposition(asks).map_or(self.entries.len(), |turn| self.behind_results(turn));
+        self.entries.insert(behind, entry);
+        self.bound();
+    }
+
+    /// The place behind the results of a turn's calls.
+    fn behind_results(&self, turn: usize) -> usize {
+        turn + 1 + self.entries.iter().skip(turn + 1).take_while(|later| matches!(later, Entry::Result { .. })).count()
+    }
+
+    fn bound(&mut self) {
         while self.entries.len() > CONVERSATION_ENTRIES || (self.bytes > CONVERSATION_BYTES && self.entries.len() > 1) {
             if let Some(old) = self.entries.pop_front() {
                 self.bytes -= old.bytes();
@@ -350,6 +377,14 @@ impl Entry {
     fn task(&self) -> TaskId {
         match self {
             Entry::User { task, .. } | Entry::Assistant { task, .. } | Entry::Result { task, .. } => *task,
+        }
+    }
+
+    /// `None` of a tool's result, which belongs to the turn before it.
+    fn seq(&self) -> Option<Seq> {
+        match self {
+            Entry::User { seq, .. } | Entry::Assistant { seq, .. } => Some(*seq),
+            Entry::Result { .. } => None,
         }
     }
 

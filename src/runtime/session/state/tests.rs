@@ -241,6 +241,19 @@ fn a_person_answers_once_and_only_what_the_schema_allows() {
 }
 
 #[test]
+fn what_a_resume_brings_stands_behind_the_result_of_a_call_that_was_open() {
+    let mut bench = Bench::new();
+    let go = |bench: &mut Bench, worker: &mut Worker, ops: Vec<Op>| ops.into_iter().for_each(|op| drive(bench, worker, op));
+    let mut worker = Worker::default();
+    bench.submit(1, OnBusy::Queue).expect("taken");
+    go(&mut bench, &mut worker, vec![Op::Start, Op::Next, Op::Call(false), Op::Suspend(1), Op::Gone]);
+    assert_eq!(bench.status(1), TaskStatus::Suspended);
+    go(&mut bench, &mut worker, vec![Op::Resume(1), Op::Start, Op::Next, Op::Next]);
+    let Some(Work::Model(ask)) = &worker.todo else { panic!("{:?}", bench.types()) };
+    assert!(matches!(&ask.messages[2..], [ModelMessage::ToolResult { .. }, ModelMessage::User(data)] if data == "go on"), "{ask:?}");
+}
+
+#[test]
 fn a_restart_runs_a_task_again_and_then_gives_up() {
     let mut bench = Bench::new();
     bench.submit(1, OnBusy::Queue).expect("taken");
