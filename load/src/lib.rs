@@ -2,11 +2,13 @@
 //!
 //! Read in this order: [`process`] (a hub as a child), [`wire`] (a socket that costs the client little), [`ledger`] (what was applied and
 //! what the log says), [`scenario`] (load as data), [`run`] (scripted sockets), [`results`] (what came of it), [`bare`] (what is compared
-//! with), [`bench`] (figures), [`soak`] (promises), [`vendor`] (the fake model).
+//! with), [`bench`] (figures), [`peers`] (other servers), [`soak`] (promises), [`vendor`] (the fake model).
 
 pub mod bare;
 pub mod bench;
+pub mod figure;
 pub mod ledger;
+pub mod peers;
 pub mod process;
 pub mod results;
 pub mod rng;

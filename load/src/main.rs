@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use agent_hub_load::{
     bare::{self, BareArgs},
     bench::{self, BenchArgs},
+    peers::{self, PeersArgs},
     results::{self, CompareArgs},
     run::{self, RunArgs},
     scenario::{self, ScenariosArgs},
@@ -31,6 +32,8 @@ enum Program {
     Compare(CompareArgs),
     /// A scripted model vendor, to feed hubs and other servers the same stream.
     Vendor(VendorArgs),
+    /// The hub beside servers people would otherwise write.
+    Peers(PeersArgs),
     /// The server that only sends, to compare with.
     Bare(BareArgs),
     /// Figures against the goals; fails if a floor is not reached.
@@ -50,6 +53,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Program::Scenarios(args) => scenario::list(&args)?,
         Program::Compare(args) => results::run_compare(&args)?,
         Program::Vendor(args) => many()?.block_on(vendor::run(args)).map(|()| true)?,
+        Program::Peers(args) => one()?.block_on(LocalSet::new().run_until(peers::run(args)))?,
         // As many threads as cores it may use, like the hub.
         Program::Bare(args) => many()?.block_on(bare::run(args)).map(|()| true)?,
         Program::Bench(args) => one()?.block_on(LocalSet::new().run_until(bench::run(args)))?,

@@ -17,7 +17,12 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{rng::Rng, token::SECRET, wire::now_nanos};
+use crate::{
+    rng::Rng,
+    token::SECRET,
+    vendor::{self, VendorArgs, VendorThread},
+    wire::now_nanos,
+};
 
 /// How long a start may take.
 const START_WITHIN: Duration = Duration::from_secs(30);
@@ -152,41 +157,45 @@ impl Hub {
     }
 }
 
-/// A fake vendor as a process. Dropping it kills it.
+/// A fake vendor beside what it feeds. Dropping it ends it.
 #[derive(Debug)]
 pub struct VendorProcess {
     /// Its base URL.
     pub url: String,
-    _child: Child,
+    _running: VendorRuns,
+}
+
+#[derive(Debug)]
+#[allow(dead_code, reason = "held to be dropped")]
+enum VendorRuns {
+    Apart(Child),
+    Here(VendorThread),
 }
 
 impl VendorProcess {
-    /// Starts this program as `vendor`, or the program `fake-vendor` beside it if this one is another.
+    /// Starts this program once more as `vendor`, with these arguments. Within another program, a test, it is a thread.
     ///
     /// # Errors
     /// It does not start.
     pub async fn start(arguments: &[String], core: Option<usize>) -> anyhow::Result<Self> {
         let here = std::env::current_exe()?;
-        let itself = here.file_name().is_some_and(|name| name == "agent-hub-load");
-        // A test is started from a directory below the programs.
-        let mut beside = here.ancestors().skip(1).take(2).map(|dir| dir.join("fake-vendor"));
-        let found = if itself { Some(here.clone()) } else { beside.find(|path| path.exists()) };
-        let binary = found.context("there is no fake-vendor beside this program")?;
-        let mut command = match core {
-            Some(core) => pinned(&binary, core),
-            None => Command::new(&binary),
-        };
-        if itself {
-            command.arg("vendor");
+        if here.file_name().is_none_or(|name| name != "agent-hub-load") {
+            let config = VendorArgs::parsed(arguments).and_then(vendor::config)?;
+            let running = VendorThread::start(config).await?;
+            return Ok(Self { url: running.vendor.base_url(), _running: VendorRuns::Here(running) });
         }
-        command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+        let mut command = match core {
+            Some(core) => pinned(&here, core),
+            None => Command::new(&here),
+        };
+        command.arg("vendor").args(arguments).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
         let mut child = command.spawn().context("starting the fake vendor")?;
         let stdout = child.stdout.take().context("the fake vendor says nothing")?;
         let mut line = String::new();
         // The first thing it says is where it listens.
         BufReader::new(stdout).read_line(&mut line).await?;
         anyhow::ensure!(line.starts_with("http"), "the fake vendor did not start: is its port taken?");
-        Ok(Self { url: line.trim().to_owned(), _child: child })
+        Ok(Self { url: line.trim().to_owned(), _running: VendorRuns::Apart(child) })
     }
 }
 
@@ -278,6 +287,32 @@ impl Process {
     /// It is gone.
     pub fn open_files(self) -> anyhow::Result<usize> {
         Ok(fs::read_dir(format!("/proc/{}/fd", self.0))?.count())
+    }
+}
+
+/// CPU time of a process over a stretch of time.
+#[derive(Debug)]
+pub struct Stopwatch {
+    process: Process,
+    started: Instant,
+    cpu: Duration,
+}
+
+impl Stopwatch {
+    /// Starts.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub fn start(process: Process) -> anyhow::Result<Self> {
+        Ok(Self { process, started: Instant::now(), cpu: process.cpu()? })
+    }
+
+    /// Time passed, and CPU used meanwhile.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub fn stop(&self) -> anyhow::Result<(Duration, Duration)> {
+        Ok((self.started.elapsed(), self.process.cpu()?.saturating_sub(self.cpu)))
     }
 }
 

@@ -153,6 +153,12 @@ impl Wire {
         Ok(())
     }
 
+    /// Sends a short text frame if there is room for it.
+    pub fn try_send(&self, text: &str) {
+        // No room, or broken: whoever waits for it finds out.
+        let _ = self.stream.try_write(&masked(0x81, text.as_bytes()));
+    }
+
     /// Says goodbye with a close frame. What the peer still says is not read.
     pub fn close(self) {
         // Full or broken: then there is no goodbye.

@@ -2,7 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use agent_hub_load::soak::{Report, Setup, autobahn, cancel_races, disconnects, kills};
+use agent_hub_load::{
+    results,
+    run::{self, RunArgs, figures::Count},
+    soak::{Report, Setup, autobahn, cancel_races, disconnects, kills},
+};
 
 /// Always the same choices, as far as the machine's timing lets them be the same.
 fn setup() -> Setup {
@@ -27,6 +31,22 @@ async fn a_killed_hub_remembers_what_it_showed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn cancels_agree_with_the_end_they_race() {
     kept(&cancel_races::run(&setup(), cancel_races::Size { sessions: 10, cancels: 300 }).await.unwrap());
+}
+
+/// Scripted sockets that talk, are cut, resume, cancel, steer and listen, as `agent-hub-load run smoke`.
+#[tokio::test(flavor = "multi_thread")]
+async fn scripted_sockets_find_nothing_wrong() {
+    let scenario = "smoke".to_owned();
+    let args = RunArgs { scenario, hub: Some(setup().hub), scale: 1.0, quiet: true, ..RunArgs::default() };
+    let found = run::results_of(&args).await.unwrap();
+    assert!(found.kept(), "{}", results::table(&found));
+    // All of it was there to be wrong.
+    for count in [Count::Completed, Count::Cancelled, Count::Resumes, Count::Verified, Count::Compared] {
+        assert!(found.count(count) > 0, "{}: {}", count.name(), results::table(&found));
+    }
+    for timing in ["connect", "first_token", "token", "cancel_ack", "cancel_stop", "steer_ack", "resume", "missed"] {
+        assert!(found.timings.contains_key(timing), "{timing}: {}", results::table(&found));
+    }
 }
 
 /// The conformance suite needs Python 2.7. Where it is not there, this says so and checks nothing.

@@ -2,22 +2,19 @@
 
 use std::{
     collections::HashMap,
-    sync::mpsc,
-    thread,
     time::{Duration, Instant},
 };
 
-use anyhow::Context;
-use tokio::{sync::oneshot, time::sleep};
+use tokio::time::sleep;
 
 use super::{
     fleet::Fleet,
     server::{Kind, Programs, Server},
-    streams::percentile,
 };
 use crate::{
+    figure::percentile,
     process::HubOptions,
-    vendor::{Call, FakeVendor, FakeVendorConfig, Outcome},
+    vendor::{Call, FakeVendorConfig, Outcome, VendorThread},
 };
 
 /// What cancels came to.
@@ -63,7 +60,7 @@ pub(super) async fn acknowledged(programs: &Programs, kind: Kind, sessions: usiz
 /// # Errors
 /// The server does not start, or breaks.
 pub(super) async fn closed_upstream(programs: &Programs, sessions: usize) -> anyhow::Result<Cancelled> {
-    let vendor = VendorThread::start().await?;
+    let vendor = VendorThread::start(FakeVendorConfig::default()).await?;
     let options = HubOptions { openai: Some(vendor.vendor.base_url()), ..HubOptions::new(&programs.hub) };
     let server = Server::hub(options, None).await?;
     let (mut cancelled, sent) = cancel_all(&server, sessions, 20).await?;
@@ -116,30 +113,4 @@ fn asked_by(call: &Call) -> Option<usize> {
     let body = call.body.to_string();
     let (_, rest) = body.split_once("member=")?;
     rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
-}
-
-/// A fake vendor with a thread and a runtime of its own.
-struct VendorThread {
-    vendor: FakeVendor,
-    /// Dropped: the thread ends.
-    _stop: mpsc::Sender<()>,
-}
-
-impl VendorThread {
-    async fn start() -> anyhow::Result<Self> {
-        let (stop, stopped) = mpsc::channel::<()>();
-        let (started, vendor) = oneshot::channel();
-        thread::Builder::new().name("fake-vendor".into()).spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let Ok(runtime) = runtime else { return };
-            runtime.block_on(async {
-                let vendor = FakeVendor::start(FakeVendorConfig::default()).await;
-                drop(started.send(vendor));
-                // Ends when the sender is dropped; on the pool, because this one serves.
-                let _ = tokio::task::spawn_blocking(move || stopped.recv()).await;
-            });
-        })?;
-        let vendor = vendor.await.context("the fake vendor's thread ended")??;
-        Ok(Self { vendor, _stop: stop })
-    }
 }

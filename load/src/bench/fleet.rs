@@ -13,7 +13,6 @@ use tokio::{task::JoinSet, time::sleep};
 
 use super::server::Server;
 use crate::{
-    process::Process,
     token,
     wire::{Read, SCRATCH_BYTES, Wire, now_nanos, number_field, stamps_in, token_text, tokens_in},
 };
@@ -263,29 +262,4 @@ fn read_one(wire: &Wire, index: usize, tally: &RefCell<Tally>, scratch: &mut [u8
         }
         tally.frame(index, frame, now);
     })
-}
-
-/// CPU time of a process over a stretch of time.
-pub(super) struct Stopwatch {
-    process: Process,
-    started: Instant,
-    cpu: Duration,
-}
-
-impl Stopwatch {
-    /// Starts.
-    ///
-    /// # Errors
-    /// The process is gone.
-    pub(super) fn start(process: Process) -> anyhow::Result<Self> {
-        Ok(Self { process, started: Instant::now(), cpu: process.cpu()? })
-    }
-
-    /// Time passed, and CPU used meanwhile.
-    ///
-    /// # Errors
-    /// The process is gone.
-    pub(super) fn stop(&self) -> anyhow::Result<(Duration, Duration)> {
-        Ok((self.started.elapsed(), self.process.cpu()?.saturating_sub(self.cpu)))
-    }
 }

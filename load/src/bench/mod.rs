@@ -19,11 +19,14 @@ use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 use clap::Args;
 
 use self::{
-    report::{Better, Row, median, short, table},
+    report::{Better, Row, short, table},
     server::{CLIENT_CORE, Kind, Programs},
     streams::Streamed,
 };
-use crate::process::{open_files_limit, pin_self};
+use crate::{
+    figure::median,
+    process::{open_files_limit, pin_self},
+};
 
 /// Figures against the goals.
 #[derive(Args, Clone, Debug)]

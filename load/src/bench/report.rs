@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use crate::figure::median;
+
 /// Which way is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -75,18 +77,6 @@ impl Row {
     }
 }
 
-/// The middle one; of an even number the mean of the two in the middle; 0 of none.
-pub(super) fn median(figures: &[f64]) -> f64 {
-    let mut sorted = figures.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    match sorted.as_slice() {
-        [] => 0.0,
-        odd if odd.len() % 2 == 1 => odd[middle],
-        even => f64::midpoint(even[middle - 1], even[middle]),
-    }
-}
-
 /// The table, in Markdown.
 pub(super) fn table(rows: &[Row]) -> String {
     let mut out = String::from("| # | goal | reached (lowest … highest) | must | aim | verdict | |\n|---|---|---|---|---|---|---|\n");
@@ -138,6 +128,5 @@ mod tests {
         assert_eq!(row(&[0.9], Better::More), Verdict::Missed);
         assert_eq!(row(&[], Better::More), Verdict::Missed);
         assert_eq!(Row::new(1, "", &[1.5], "", Better::Less, 2.0, 1.0).verdict, Verdict::Must);
-        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
     }
 }

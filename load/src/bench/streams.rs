@@ -6,10 +6,13 @@ use serde::Serialize;
 use tokio::time::sleep;
 
 use super::{
-    fleet::{Fleet, Stopwatch},
+    fleet::Fleet,
     server::{Kind, Programs, Server},
 };
-use crate::process::Process;
+use crate::{
+    figure::percentile,
+    process::{Process, Stopwatch},
+};
 
 /// Tokens per session at most; no window is long enough to use them up.
 const ENDLESS: usize = 1_000_000;
@@ -97,12 +100,6 @@ pub(super) async fn first_token(programs: &Programs, kind: Kind, sessions: usize
     let mut waits: Vec<f64> = sent.iter().zip(&tally.seen).map(late).collect();
     waits.sort_by(f64::total_cmp);
     Ok((percentile(&waits, 0.5), percentile(&waits, 0.99)))
-}
-
-/// A percentile of sorted figures; 0 of none.
-pub(super) fn percentile(sorted: &[f64], share: f64) -> f64 {
-    let last = sorted.len().saturating_sub(1);
-    sorted.get((last as f64 * share).round() as usize).copied().unwrap_or(0.0)
 }
 
 /// CPU of server and client over a window.

@@ -50,6 +50,22 @@ pub struct VendorArgs {
     remember: usize,
 }
 
+impl VendorArgs {
+    /// From a command line without the program's name.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn parsed(arguments: &[String]) -> anyhow::Result<Self> {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            vendor: VendorArgs,
+        }
+        let line = std::iter::once("vendor").chain(arguments.iter().map(String::as_str));
+        Ok(<Line as clap::Parser>::try_parse_from(line)?.vendor)
+    }
+}
+
 fn fault_chance(text: &str) -> Result<FaultChance, String> {
     let mut parts = text.split(':');
     let name = parts.next().unwrap_or_default();
@@ -67,35 +83,42 @@ fn fault_chance(text: &str) -> Result<FaultChance, String> {
 /// # Errors
 /// It cannot listen, or an argument is out of range.
 pub async fn run(args: VendorArgs) -> anyhow::Result<()> {
-    anyhow::ensure!((0.0..=1.0).contains(&args.jitter), "--jitter: expected a share from 0 to 1");
-    let total: f64 = args.fault.iter().map(|chance| chance.share).sum();
-    anyhow::ensure!(total <= 1.0 + 1e-9, "--fault: the shares come to {total}, and an answer has at most one fault");
-    let pace = Duration::try_from_secs_f64(args.pace / 1000.0).context("--pace")?;
-    let script = Script { pace, jitter: args.jitter, tokens: args.tokens, stamp: args.stamp, ..Script::default() };
-    let vendor = FakeVendor::start(FakeVendorConfig {
-        bind: SocketAddr::new(args.host, args.port),
-        api_key: args.key,
-        script,
-        faults: args.fault,
-        remembered_calls: args.remember,
-        ..FakeVendorConfig::default()
-    })
-    .await?;
+    let report_every = args.report;
+    let vendor = FakeVendor::start(config(args)?).await?;
     // The first line is for whoever started it and wants to know the port.
     writeln!(std::io::stdout(), "{}", vendor.base_url())?;
     std::io::stdout().flush()?;
-    let mut report = tokio::time::interval(Duration::from_secs(args.report.max(1)));
+    let mut report = tokio::time::interval(Duration::from_secs(report_every.max(1)));
     loop {
         tokio::select! {
             stopped = tokio::signal::ctrl_c() => {
                 stopped?;
                 break;
             }
-            _ = report.tick(), if args.report > 0 => writeln!(std::io::stderr(), "{:?}", vendor.counters())?,
+            _ = report.tick(), if report_every > 0 => writeln!(std::io::stderr(), "{:?}", vendor.counters())?,
         }
     }
     writeln!(std::io::stderr(), "{:?}", vendor.counters())?;
     Ok(())
+}
+
+/// What the arguments ask for.
+///
+/// # Errors
+/// One is out of range.
+pub fn config(args: VendorArgs) -> anyhow::Result<FakeVendorConfig> {
+    anyhow::ensure!((0.0..=1.0).contains(&args.jitter), "--jitter: expected a share from 0 to 1");
+    let total: f64 = args.fault.iter().map(|chance| chance.share).sum();
+    anyhow::ensure!(total <= 1.0 + 1e-9, "--fault: the shares come to {total}, and an answer has at most one fault");
+    let pace = Duration::try_from_secs_f64(args.pace / 1000.0).context("--pace")?;
+    Ok(FakeVendorConfig {
+        bind: SocketAddr::new(args.host, args.port),
+        api_key: args.key,
+        script: Script { pace, jitter: args.jitter, tokens: args.tokens, stamp: args.stamp, ..Script::default() },
+        faults: args.fault,
+        remembered_calls: args.remember,
+        ..FakeVendorConfig::default()
+    })
 }
 
 #[cfg(test)]

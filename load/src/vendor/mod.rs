@@ -11,6 +11,7 @@ mod command;
 mod openai;
 mod script;
 mod server;
+mod thread;
 
 use std::{
     io,
@@ -25,8 +26,9 @@ use tokio_util::task::AbortOnDropHandle;
 use self::{calls::Calls, server::serve};
 pub use self::{
     calls::{Call, Counters, Outcome},
-    command::{VendorArgs, run},
+    command::{VendorArgs, config, run},
     script::{Fault, FaultChance, Script, ScriptedCall},
+    thread::VendorThread,
 };
 
 /// What a fake expects and how much it remembers.
