@@ -25,7 +25,7 @@ export interface Closed {
 
 /** What went wrong beside a command: nothing is lost by it, but somebody may want to know. */
 export interface Problem {
-  readonly code: HubError["code"] | "storage" | "listener" | "credentials" | "frame" | "fallback";
+  readonly code: HubError["code"] | "storage" | "listener" | "credentials" | "connection" | "frame" | "fallback";
   readonly message: string;
   readonly sessionId?: string;
   readonly cause?: unknown;

@@ -69,6 +69,7 @@ export class Connection {
   #attempts = 0;
   #pressure = 0;
   #upSince = 0;
+  #hurriedAt = 0;
   /** Said by the hub: when to come back. */
   #comeBackInMs: number | undefined;
 
@@ -100,6 +101,11 @@ export class Connection {
   unfollow(id: string): void {
     if (!this.#followers.delete(id)) return;
     this.#unsent = this.#unsent.filter(({ own, command }) => !(own && command.type === "attach_session" && command.sessionId === id));
+    this.detach(id);
+  }
+
+  /** Tells the hub that a session is not followed. Without a connection there is nothing to tell. */
+  detach(id: string): void {
     if (this.up) this.#enqueue({ command: { type: "detach_session", sessionId: id }, own: true, resolve: () => {}, reject: () => {} });
   }
 
@@ -151,8 +157,9 @@ export class Connection {
     if (!resumes(code)) return this.#end(code, reason || (CLOSE_CODES[code]?.reason ?? ""));
     if (wasUp && Date.now() - this.#upSince >= LIVED_MS) this.#pressure = 0;
     if (PRESSED.includes(code)) this.#attempts = Math.max(this.#attempts, ++this.#pressure);
-    // A heartbeat that was missed and a token that has expired say nothing about the hub: once, it is tried at once.
-    const atOnce = wasUp && (code === 4051 || code === 4050);
+    // A heartbeat that was missed and a token that has expired say nothing about the hub: it is tried at once, but not again and again.
+    const atOnce = wasUp && (code === 4051 || code === 4050) && Math.abs(Date.now() - this.#hurriedAt) > LIVED_MS;
+    if (atOnce) this.#hurriedAt = Date.now();
     const told = Math.max(retryAfterMs ?? 0, code === 4053 ? this.#heldUntil - Date.now() : 0);
     const wait = this.#comeBackInMs ?? (atOnce ? 0 : Math.max(this.#settings.backoff(this.#attempts++), told));
     this.#comeBackInMs = undefined;

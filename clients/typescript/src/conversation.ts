@@ -25,7 +25,7 @@ export interface Conversation {
 
 export interface SessionView {
   readonly id: string;
-  readonly status: SessionInfo["status"];
+  readonly status: Exclude<SessionInfo["status"], "disconnected">;
   readonly agent: string;
   readonly tools: readonly string[];
   readonly model?: string;
@@ -156,7 +156,8 @@ export function fromSnapshot(attached: SessionAttachedMessage): Conversation {
   const streaming = new Set(snapshot.tasks.filter((task) => !isOver(task.status)).flatMap((task) => task.partial?.messageId ?? []));
   return {
     ...emptyConversation(attached.sessionId, at),
-    session: snapshot.session as SessionView,
+    // Whether a socket follows it is known to whoever follows it.
+    session: { ...(snapshot.session as SessionView), status: snapshot.session.status === "ended" ? "ended" : "active" },
     messages: snapshot.messages.map(({ messageId, role, text, taskId, partial, seq }) => ({
       id: messageId,
       taskId,

@@ -13,6 +13,11 @@ export interface OpeningListener extends LinkListener {
   opened(link: Link): void;
 }
 
+/** Whoever was asked for a token or ticket gave none. */
+class NoCredentials extends Error {}
+
+const textOf = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause));
+
 export class Opener {
   readonly #settings: Settings;
   readonly #problem: (problem: Problem) => void;
@@ -67,9 +72,11 @@ export class Opener {
       },
       (cause: unknown) => {
         if (attempt !== this.#attempt) return;
-        this.#problem({ code: "credentials", message: `no connection could be opened: ${cause instanceof Error ? cause.message : String(cause)}`, cause });
-        heard = true;
-        closed({ code: 1006, reason: "no credentials" });
+        // Without credentials nothing is learned about sockets.
+        heard = cause instanceof NoCredentials;
+        const code = heard ? "credentials" : "connection";
+        this.#problem({ code, message: `no connection could be opened: ${textOf(cause)}`, cause });
+        closed({ code: 1006, reason: textOf(cause) });
       },
     );
   }
@@ -84,7 +91,9 @@ export class Opener {
   async #dial(listener: LinkListener): Promise<Link> {
     const { credentials, WebSocket, socket } = this.#settings;
     if (this.#sse) return openSse(this.#settings, listener);
-    const given = await credentials();
+    const given = await credentials().catch((cause: unknown) => {
+      throw new NoCredentials(textOf(cause), { cause });
+    });
     if (!WebSocket) throw new TypeError("there is no WebSocket");
     return openWebSocket(WebSocket, socket, given, listener);
   }

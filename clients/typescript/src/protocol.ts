@@ -156,7 +156,7 @@ export function isTerminal(event: HubEvent): event is EventOf<"task_completed" |
 
 /** Events have a number and a time; an `ack` or `caught_up` only names one. Types of later versions are events all the same. */
 export function isEvent(message: ServerMessage): message is HubEvent {
-  return "seq" in message && "at" in message && "data" in message;
+  return "seq" in message && "at" in message && "sessionId" in message;
 }
 
 /**

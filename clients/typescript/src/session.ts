@@ -105,10 +105,14 @@ export class FollowedSession implements Session, Follower {
   create(session: NewSession & { sessionId: string }): void {
     const made = this.hub.connection.send({ type: "create_session", ...given(session) });
     this.hub.connection.follow(this);
-    made.catch((error: HubError) => {
-      this.hub.connection.forget(this);
-      this.refused(error);
-    });
+    made.then(
+      // It was detached before it was made, and attached by that.
+      () => this.#over && this.hub.connection.detach(this.id),
+      (error: HubError) => {
+        this.hub.connection.forget(this);
+        this.refused(error);
+      },
+    );
   }
 
   submit(prompt: string, options: SubmitOptions = {}): Task {
@@ -244,7 +248,10 @@ export class FollowedSession implements Session, Follower {
   #replaced(message: SessionAttachedMessage): void {
     this.#conversation = fromSnapshot(message);
     const reset = this.#shown ? new HubError({ code: "reset", message: "the hub has another history of this session; what was read is replaced" }) : undefined;
-    for (const task of this.#tasks.values()) task.replaced(reset);
+    for (const task of [...this.#tasks.values()]) {
+      task.replaced(reset);
+      if (!task.held && task.status !== "running" && task.status !== "suspended") this.#tasks.delete(task.id);
+    }
     if (!reset) return;
     for (const receipt of this.#steers.values()) receipt.reject(reset);
     this.hub.problem({ code: "reset", message: reset.message, sessionId: this.id });

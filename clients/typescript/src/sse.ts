@@ -53,11 +53,16 @@ class SseLink implements Link {
   }
 
   close(): void {
-    this.#over.abort();
+    this.#shut();
   }
 
   abandon(): void {
+    this.#shut();
+  }
+
+  #shut(): void {
     this.#over.abort();
+    for (const stream of this.#streams.values()) stream.abort();
   }
 
   async #open(): Promise<void> {
@@ -85,7 +90,7 @@ class SseLink implements Link {
   /** The link has ended: with the close code a socket would have had. */
   #failed(error: unknown): void {
     if (this.#over.signal.aborted) return;
-    this.#over.abort();
+    this.#shut();
     if (!(error instanceof HubError)) return this.#listener.closed({ code: 1006, reason: error instanceof Error ? error.message : "" });
     // A token that was good when the link was opened has expired, or was revoked: the next attempt asks for another one.
     const expired = this.#welcomed ? 4050 : 4001;
@@ -176,8 +181,7 @@ class SseLink implements Link {
       throw new HubError({ code: "quota_exceeded", message: `over Server-Sent Events at most ${STREAMS} sessions can be followed; detach one first` });
     }
     const stop = new AbortController();
-    const signal = AbortSignal.any([stop.signal, this.#over.signal]);
-    const caller = { ...this.#caller, signal };
+    const caller = { ...this.#caller, signal: stop.signal };
     this.#streams.set(sessionId, stop);
     try {
       const path = `${API}/sessions/${sessionId}`;

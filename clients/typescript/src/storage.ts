@@ -57,12 +57,22 @@ export function storedCursors(storage: KeyValueStorage, name = "agent-hub"): Cur
 
 /** The cursor stands before the rest, so that it can be compared without reading all of it. */
 function entry({ cursor, conversation }: StoredSession): string {
-  let text = JSON.stringify(conversation);
-  for (let kept = conversation; text.length > CHARACTERS && kept.messages.length > 1; text = JSON.stringify(kept)) {
-    const drop = Math.ceil(kept.messages.length / 2);
-    kept = { ...kept, messages: kept.messages.slice(drop), earlierMessages: kept.earlierMessages + drop };
+  // Most of the size is in the messages; what the rest makes too much is halved away.
+  let chars = 0;
+  const fitting = conversation.messages.findLastIndex(({ text }) => (chars += text.length) > CHARACTERS) + 1;
+  let kept = without(conversation, Math.min(fitting, conversation.messages.length - 1));
+  let text = JSON.stringify(kept);
+  while (text.length > CHARACTERS * 1.5 && kept.messages.length > 1) {
+    kept = without(kept, Math.ceil(kept.messages.length / 2));
+    text = JSON.stringify(kept);
   }
   return `1 ${cursor}\n${text}`;
+}
+
+function without(conversation: Conversation, oldest: number): Conversation {
+  if (oldest <= 0) return conversation;
+  const { messages, earlierMessages } = conversation;
+  return { ...conversation, messages: messages.slice(oldest), earlierMessages: earlierMessages + oldest };
 }
 
 function headOf(text: string | null): { epoch: string; seq: number } | undefined {
