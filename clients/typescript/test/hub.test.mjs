@@ -227,7 +227,7 @@ async function cuts({ transport, url, breakSome, count }) {
   const started = log.filter(({ type }) => type === "task_started").map(({ taskId }) => taskId);
   assert.equal(new Set(started).size, started.length, "no task ran twice");
   assert.deepEqual(outcomes.map(({ status }) => status), tasks.map(({ status }) => status));
-  assert.deepEqual(said(session.conversation), (await messages(session.id)).slice(-session.conversation.messages.length));
+  assert.deepEqual(said(session.conversation).slice(-200), await messages(session.id), "the newest 200");
   one.close();
   return { broken, tasks: tasks.length, cancels, events: log.length, attaches: attaches.length };
 }
