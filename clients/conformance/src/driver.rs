@@ -134,7 +134,8 @@ impl Drop for Driver {
             // A shell's children are not killed with it, but they are in its group.
             Runs::Program(child) => {
                 if let Some(group) = child.id() {
-                    let kill = std::process::Command::new("kill").args(["-KILL", "--", &format!("-{group}")]).stderr(Stdio::null()).status();
+                    let kill =
+                        std::process::Command::new("kill").args(["-KILL", "--", &format!("-{group}")]).stderr(Stdio::null()).status();
                     // Without `kill` its input has ended, which is its order to end.
                     drop(kill);
                 }
@@ -154,7 +155,8 @@ async fn read_reports(output: impl AsyncRead + Unpin, send: mpsc::Sender<Result<
     let mut lines = BufReader::new(output).lines();
     while let Ok(Some(line)) = lines.next_line().await {
         transcript.note("report <", &line);
-        let report = serde_json::from_str(&line).map_err(|error| format!("the driver wrote a line that is no report ({error}): {}", cut(&line)));
+        let report =
+            serde_json::from_str(&line).map_err(|error| format!("the driver wrote a line that is no report ({error}): {}", cut(&line)));
         if send.send(report).await.is_err() {
             return;
         }

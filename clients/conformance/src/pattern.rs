@@ -65,9 +65,9 @@ impl Names {
             Value::Array(items) => Value::Array(items.iter().map(|item| self.fill(item)).collect::<Result<_, _>>()?),
             Value::Object(fields) => match self.letters(fields)? {
                 Some(letters) => Value::String(letters),
-                None => Value::Object(
-                    fields.iter().map(|(name, value)| Ok((name.clone(), self.fill(value)?))).collect::<Result<_, Unknown>>()?,
-                ),
+                None => {
+                    Value::Object(fields.iter().map(|(name, value)| Ok((name.clone(), self.fill(value)?))).collect::<Result<_, Unknown>>()?)
+                }
             },
             other => other.clone(),
         })
@@ -103,7 +103,9 @@ impl Names {
     fn compare(&mut self, pattern: &Value, value: Option<&Value>) -> Result<(), (String, String)> {
         let differs = |what: String| Err((String::new(), what));
         if pattern.as_str() == Some("$none") {
-            return value.filter(|value| !value.is_null()).map_or(Ok(()), |value| differs(format!("should not be there, is {}", short(value))));
+            return value
+                .filter(|value| !value.is_null())
+                .map_or(Ok(()), |value| differs(format!("should not be there, is {}", short(value))));
         }
         let Some(value) = value else { return differs(format!("is missing, expected {pattern}")) };
         match pattern {

@@ -193,7 +193,9 @@ fn command(what: &str, fields: &Value) -> anyhow::Result<Option<ClientMessage>> 
     let session = work.session;
     let task = || work.task.context("an order without a task");
     Ok(Some(match what {
-        "create" => ClientMessage::CreateSession(CreateSession { session_id: Some(session), agent: work.agent, ..CreateSession::default() }),
+        "create" => {
+            ClientMessage::CreateSession(CreateSession { session_id: Some(session), agent: work.agent, ..CreateSession::default() })
+        }
         "attach" => ClientMessage::AttachSession(AttachSession { session_id: session, after: work.after }),
         "detach" => ClientMessage::DetachSession(SessionRef { session_id: Some(session) }),
         "end" => ClientMessage::EndSession(SessionRef { session_id: Some(session) }),

@@ -72,7 +72,8 @@ pub(crate) fn resumes(code: Option<u16>) -> bool {
 /// Why a command came to nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
-    /// The hub refused it; nothing was changed.
+    /// The hub refused it; nothing was changed. A code that is newer than this program stands in the text, and `code` is `internal`:
+    /// go by `retryable`.
     #[error("{}: {}", .0.code, .0.message)]
     Refused(Box<ErrorMessage>),
     /// It is larger than the hub takes. It was not sent, or the hub closed a connection because of it; it is not sent again.

@@ -2,6 +2,9 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
+use tokio::net::TcpStream;
+use tokio_tungstenite::MaybeTlsStream;
+
 use crate::{Backoff, InvalidUrl, SocketSizes, TokenSource};
 
 /// What a client is made of. Everything but the first two has a default.
@@ -63,6 +66,19 @@ pub struct Target {
 }
 
 impl Target {
+    /// Connects to it, as far as TLS; whoever speaks over it shakes hands himself.
+    ///
+    /// # Errors
+    /// Nobody answers, or TLS fails.
+    pub async fn open(&self) -> std::io::Result<MaybeTlsStream<TcpStream>> {
+        let stream = TcpStream::connect(&self.authority).await?;
+        stream.set_nodelay(true)?;
+        #[cfg(feature = "tls")]
+        return crate::tls::wrap(stream, self, None).await;
+        #[cfg(not(feature = "tls"))]
+        Ok(MaybeTlsStream::Plain(stream))
+    }
+
     /// The host alone, as certificates name it.
     pub fn host(&self) -> &str {
         self.authority.rsplit_once(':').map_or(self.authority.as_str(), |(host, _)| host).trim_matches(['[', ']'])

@@ -88,7 +88,10 @@ async fn read_head(stream: &mut TcpStream) -> io::Result<String> {
 }
 
 fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
-    head.lines().filter_map(|line| line.split_once(':')).find(|(key, _)| key.trim().eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+    head.lines()
+        .filter_map(|line| line.split_once(':'))
+        .find(|(key, _)| key.trim().eq_ignore_ascii_case(name))
+        .map(|(_, value)| value.trim())
 }
 
 /// A handshake that waits for its answer.
@@ -150,7 +153,8 @@ impl Peer {
             match self.0.next().await {
                 Some(Ok(Message::Text(text))) => {
                     transcript.note("client →", &text);
-                    return serde_json::from_str(&text).map_err(|error| format!("the client sent what is no JSON ({error}): {}", cut(&text)));
+                    return serde_json::from_str(&text)
+                        .map_err(|error| format!("the client sent what is no JSON ({error}): {}", cut(&text)));
                 }
                 Some(Ok(Message::Close(frame))) => return Err(format!("the client closed the connection: {frame:?}")),
                 Some(Ok(Message::Binary(_))) => return Err("the client sent a binary frame".to_owned()),

@@ -96,9 +96,13 @@ impl Stage {
                 Ok(Ok(command)) => Err(format!("the client sent {}", short(&command))),
                 Ok(Err(problem)) => Err(problem),
             },
-            Step::Say(_) | Step::SayRaw(_) | Step::SayBinary(_) | Step::SayHalf(_) | Step::Attached(_) | Step::CaughtUp(_) | Step::Events(_) => {
-                self.speak(step).await
-            }
+            Step::Say(_)
+            | Step::SayRaw(_)
+            | Step::SayBinary(_)
+            | Step::SayHalf(_)
+            | Step::Attached(_)
+            | Step::CaughtUp(_)
+            | Step::Events(_) => self.speak(step).await,
             Step::Close(code) => self.leave()?.close(code).await,
             Step::Reset(_) => {
                 self.leave()?.reset();

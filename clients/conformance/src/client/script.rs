@@ -172,7 +172,9 @@ fn come_back(resume: &Resume) -> Vec<Step> {
     let head = head.unwrap_or(*after);
     vec![
         Step::Accept(Welcome::default()),
-        Step::Hear(json!({"type": "attach_session", "sessionId": "$session", "after": format!("e1.{after}"), "id": format!("$attach{after}_{head}")})),
+        Step::Hear(
+            json!({"type": "attach_session", "sessionId": "$session", "after": format!("e1.{after}"), "id": format!("$attach{after}_{head}")}),
+        ),
         Step::Attached(object(json!({"from": after + 1, "head": head}))),
         Step::Events((after + 1..=head).map(Value::from).collect()),
         Step::CaughtUp(head),

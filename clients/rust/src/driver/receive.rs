@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use agent_hub_protocol::{
-    Seq, SessionId,
+    ErrorCode, Seq, SessionId,
     server_message::{Ack, ConnectionMessage, ErrorMessage, SessionAttached},
 };
 use serde::Deserialize;
+use serde_json::Value;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
@@ -36,7 +37,7 @@ impl Driver {
         if !ConnectionMessage::TYPES.contains(&head.kind.as_ref()) {
             return Ok(());
         }
-        match serde_json::from_str(&text) {
+        match serde_json::from_str(&text).or_else(|error| newer_error(&text).ok_or(error)) {
             Ok(message) => self.about_connection(message).await,
             Err(error) => {
                 tracing::warn!(%error, "the hub sent a message that cannot be read");
@@ -132,5 +133,28 @@ impl Driver {
                 None => self.emit(ClientEvent::Problem(Box::new(error))).await,
             },
         }
+    }
+}
+
+/// An `error` with a code this program does not know: it counts by its `retryable`, and the code stands in the text.
+fn newer_error(text: &str) -> Option<ConnectionMessage> {
+    let mut message: Value = serde_json::from_str(text).ok()?;
+    let code = message.get("code")?.as_str()?.to_owned();
+    let said = message.get("message")?.as_str()?.to_owned();
+    message["message"] = format!("{code}: {said}").into();
+    message["code"] = ErrorCode::Internal.as_str().into();
+    serde_json::from_value(message).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_a_newer_hub_is_an_error() {
+        let text = r#"{"type":"error","id":3,"code":"not_yet_invented","message":"New","retryable":false}"#;
+        let Some(ConnectionMessage::Error(error)) = newer_error(text) else { unreachable!("it is an error") };
+        assert_eq!((error.code, error.message.as_str(), error.retryable), (ErrorCode::Internal, "not_yet_invented: New", false));
+        assert!(newer_error(r#"{"type":"ack","id":3}"#).is_none());
     }
 }
