@@ -81,6 +81,15 @@ export function App() {
             }}
           >
             <DrawerFocus open={drawer} />
+            <nav class="side-nav" aria-label="Elsewhere">
+              <a href={hashOf({ at: "sessions" })} onClick={closeDrawer}>
+                Sessions
+              </a>
+              <a href={hashOf({ at: "numbers" })} onClick={closeDrawer}>
+                Numbers
+              </a>
+              <a href="/docs">API</a>
+            </nav>
             <Sidebar list={newest.list} trouble={newest.trouble} current={sessionOf(route)} onPick={closeDrawer} />
           </aside>
         )}
@@ -111,7 +120,7 @@ export function App() {
 function DrawerFocus({ open }: { open: boolean }) {
   const place = useRef<HTMLSpanElement>(null);
   useEffect(() => {
-    if (open) place.current?.parentElement?.querySelector<HTMLElement>("a")?.focus();
+    if (open) place.current?.parentElement?.querySelector<HTMLElement>("a.primary")?.focus();
   }, [open]);
   return <span ref={place} hidden />;
 }

@@ -41,7 +41,11 @@ export class Followed {
       // Another history: what was listed is not in it.
       if (!kept) this.events.length = this.dropped = 0;
     });
-    session.onChange(() => this.#frame.ask());
+    session.onChange(() => {
+      // A snapshot may have what was pending, without an event that says so.
+      if (this.pending.length) this.pending = this.pending.filter(({ taskId }) => !session.conversation.tasks.some(({ id }) => id === taskId));
+      this.#frame.ask();
+    });
   }
 
   onChange(listener: () => void): () => void {
@@ -52,10 +56,8 @@ export class Followed {
   submit(prompt: string, options?: SubmitOptions): Task {
     const task = this.session.submit(prompt, options);
     this.pending = [...this.pending, { taskId: task.id, prompt }];
-    task.accepted.then(
-      () => this.#settle(task.id),
-      (error: Error) => this.#settle(task.id, error.message),
-    );
+    // Accepted is not shown yet: it is taken from here when its first event is.
+    task.accepted.catch((error: Error) => this.#settle(task.id, error.message));
     this.#frame.ask();
     this.#nameAfter(prompt);
     return task;

@@ -103,7 +103,7 @@ test("a link opens a moment; the timeline is of that moment too", async () => {
 
 test("what came since is read when asked for", async () => {
   const other = await tabs.open(`#/s/${session}/replay`);
-  await until("all of the log", async () => (await position(other))[1] > 0 && (await other.getByRole("button", { name: "Look for newer events" }).count()) === 1);
+  await until("all of the log", async () => (await position(other))[1] > 0 && (await other.getByRole("button", { name: "Read newer" }).count()) === 1);
   const [, before] = await position(other);
   const token = await hub.token();
   await fetch(`${hub.url}/api/v1/agents/sessions/${session}/tasks`, {
@@ -112,7 +112,7 @@ test("what came since is read when asked for", async () => {
     body: JSON.stringify({ prompt: "/echo later" }),
   });
   await until("its answer", async () => (await logged(hub, session)).at(-1) === "later");
-  await other.getByRole("button", { name: "Look for newer events" }).click();
+  await other.getByRole("button", { name: "Read newer" }).click();
   await until("more events", async () => (await position(other))[1] > before);
   assert.equal((await position(other))[0], before, "the position stays");
   await other.getByRole("button", { name: "To the end" }).click();

@@ -33,9 +33,13 @@ export class Tabs {
 export const link = (page, state) => page.locator(`#state[data-state=${state}]`).waitFor();
 export const prompt = (page) => page.getByLabel("Prompt", { exact: true });
 
+/** Asks, and waits until what was asked is to be seen. */
 export async function ask(page, text) {
+  const asked = page.locator("#conversation .message.user");
+  const before = await asked.count();
   await prompt(page).fill(text);
   await prompt(page).press("Enter");
+  await until("what was asked", async () => (await asked.count()) > before);
 }
 
 /** What stands in the conversation, as text. */

@@ -5,15 +5,15 @@ import { excerpt } from "../words";
 
 const READ_ALOUD_CHARS = 600;
 
-export function Announcer({ conversation }: { conversation: Conversation }) {
+/** `live`: what happens now. What is only being read again is no news. */
+export function Announcer({ conversation, live }: { conversation: Conversation; live: boolean }) {
   const [said, setSaid] = useState("");
   const seen = useRef(new Map<string, string>());
   useEffect(() => {
-    const first = seen.current.size === 0;
     const news = conversation.tasks.filter(({ id, status }) => seen.current.get(id) !== status);
     seen.current = new Map(conversation.tasks.map(({ id, status }) => [id, status]));
     const last = news.at(-1);
-    if (!last || first) return;
+    if (!last || !live) return;
     const text = wordsFor(last.status, conversation, last.id);
     if (text) setSaid(text);
   }, [conversation]);

@@ -97,11 +97,11 @@ export function Composer({ busy, steerable, stopping, disabled, placeholder, lim
         />
         {busy && onStop && (
           <button type="button" id="stop" class="stop" onClick={onStop} disabled={stopping} title="Esc">
-            <Stop /> {stopping ? "Stopping…" : "Stop"}
+            <Stop /> <span>{stopping ? "Stopping…" : "Stop"}</span>
           </button>
         )}
         <button type="submit" class="primary" disabled={disabled !== undefined || !text.trim() || length > limit} title="Enter">
-          <Send /> {verb}
+          <Send /> <span>{verb}</span>
         </button>
       </div>
       <p class="hint dim" id="composer-hint">

@@ -251,6 +251,8 @@ function Answered({ task }: { task: TaskView }) {
   );
 }
 
+const sentence = (text: string): string => (/[.!?]$/.test(text) ? text : text + ".");
+
 const ENDS = { failed: "Failed", cancelled: "Stopped", timeout: "Timed out" } as const;
 
 function End({ task }: { task: TaskView }) {
@@ -262,7 +264,7 @@ function End({ task }: { task: TaskView }) {
     <p class={`note end ${how === "cancelled" ? "" : "bad"}`}>
       <strong>{ENDS[how]}</strong>
       {took}
-      {task.error?.message ? `: ${task.error.message}` : "."}
+      {task.error?.message ? `: ${sentence(task.error.message)}` : "."}
       {kept}
     </p>
   );

@@ -19,14 +19,20 @@ interface Props {
   at: number[];
   lines: Line[];
   format(value: number): string;
+  /** Counted in whole things: no half a task on the axis. */
+  whole?: boolean;
   /** Said instead of the lines when there is nothing to draw. */
   nothing: string;
 }
 
-const HEIGHT = 150;
+const HEIGHT = 140;
+/** A minute at least, so that the first readings do not race across the plot. */
+const SHORTEST_S = 60;
+const WHOLE = [1, 2, 5].flatMap((n) => [0, 1, 2, 3, 4, 5, 6].map((power) => n * 10 ** power)).sort((a, b) => a - b);
 
-export function Plot({ title, what, at, lines, format, nothing }: Props) {
-  const empty = lines.every(({ rows }) => rows.every((value) => value === null));
+export function Plot({ title, what, at, lines, format, whole = false, nothing }: Props) {
+  // A line needs two ends.
+  const empty = at.length < 2 || lines.every(({ rows }) => rows.every((value) => value === null));
   const now = lines.map(({ label, rows }) => ({ label, value: rows.at(-1) ?? null }));
   const summary = empty
     ? nothing
@@ -34,7 +40,7 @@ export function Plot({ title, what, at, lines, format, nothing }: Props) {
   return (
     <figure class="plot">
       <figcaption>
-        <h3>{title}</h3>
+        <h2>{title}</h2>
         <p class="dim">{what}</p>
       </figcaption>
       <dl class="plot-now">
@@ -49,13 +55,13 @@ export function Plot({ title, what, at, lines, format, nothing }: Props) {
         ))}
       </dl>
       <div role="img" aria-label={`${title}: ${summary}`} class="plot-place">
-        {empty ? <p class="dim plot-nothing">{nothing}</p> : <Canvas at={at} lines={lines} format={format} />}
+        {empty ? <p class="dim plot-nothing">{nothing}</p> : <Canvas at={at} lines={lines} format={format} whole={whole} />}
       </div>
     </figure>
   );
 }
 
-function Canvas({ at, lines, format }: Pick<Props, "at" | "lines" | "format">) {
+function Canvas({ at, lines, format, whole }: Pick<Props, "at" | "lines" | "format"> & { whole: boolean }) {
   const place = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | undefined>(undefined);
   const theme = useTheme();
@@ -63,7 +69,7 @@ function Canvas({ at, lines, format }: Pick<Props, "at" | "lines" | "format">) {
 
   useLayoutEffect(() => {
     const it = place.current!;
-    plot.current = new uPlot(optionsOf(it, lines, format), data, it);
+    plot.current = new uPlot(optionsOf(it, lines, format, whole), data, it);
     const observer = new ResizeObserver(() => it.clientWidth && plot.current?.setSize({ width: it.clientWidth, height: HEIGHT }));
     observer.observe(it);
     return () => {
@@ -76,7 +82,7 @@ function Canvas({ at, lines, format }: Pick<Props, "at" | "lines" | "format">) {
   return <div ref={place} />;
 }
 
-function optionsOf(place: HTMLElement, lines: Line[], format: (value: number) => string): uPlot.Options {
+function optionsOf(place: HTMLElement, lines: Line[], format: (value: number) => string, whole: boolean): uPlot.Options {
   const style = getComputedStyle(place);
   // `light-dark()` stays unresolved in a custom property, so the colour is asked for through a real one.
   const colour = (name: string) => {
@@ -92,10 +98,10 @@ function optionsOf(place: HTMLElement, lines: Line[], format: (value: number) =>
     height: HEIGHT,
     legend: { show: false },
     cursor: { y: false, points: { size: 6 } },
-    scales: { y: { range: (_, low, high) => [Math.min(0, low ?? 0), Math.max(high ?? 0, 1e-9) * 1.1] } },
+    scales: { x: { range: (_, first, last) => [Math.min(first, last - SHORTEST_S), last] }, y: { range: (_, low, high) => [Math.min(0, low ?? 0), Math.max(high ?? 0, 1e-9) * 1.1] } },
     axes: [
-      { ...axis, grid: { show: false }, space: 70, values: (_, ticks) => ticks.map(clock) },
-      { ...axis, size: 58, space: 34, values: (_, ticks) => ticks.map(format) },
+      { ...axis, grid: { show: false }, size: 26, space: 76, values: (_, ticks) => ticks.map(clock) },
+      { ...axis, size: 58, space: 34, ...(whole && { incrs: WHOLE }), values: (_, ticks) => ticks.map(format) },
     ],
     series: [
       {},
@@ -103,7 +109,6 @@ function optionsOf(place: HTMLElement, lines: Line[], format: (value: number) =>
         label,
         stroke: colour(name),
         width: 1.75,
-        points: { show: false },
         ...(fill && { fill: translucent(colour(name)) }),
       })),
     ],

@@ -85,6 +85,7 @@ function Plots() {
           at={it.at}
           lines={[{ label: "awake", rows: it.sessions, colour: "--plot-1", fill: true }]}
           format={amount}
+          whole
           nothing="No session yet."
         />
         <Plot
@@ -97,6 +98,7 @@ function Plots() {
             { label: "suspended", rows: it.suspended, colour: "--plot-3" },
           ]}
           format={amount}
+          whole
           nothing="No task yet."
         />
         <Plot
@@ -130,6 +132,7 @@ function Plots() {
             { label: "99 %", rows: it.lagHigh, colour: "--plot-2" },
           ]}
           format={amount}
+          whole
           nothing="No reader fell behind in the last minute."
         />
         <Plot

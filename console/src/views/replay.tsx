@@ -196,7 +196,7 @@ function Player({ loaded, seq, user, onMore }: { loaded: Loaded; seq: number | u
             ) : (
               about.status !== "ended" && (
                 <button type="button" class="plain small" onClick={onMore}>
-                  Look for newer events
+                  Read newer
                 </button>
               )
             )}

@@ -152,7 +152,7 @@ function Open({ followed, hub, link, able }: { followed: Followed; hub: Hub; lin
           steerable={current?.status === "running" && !current.cancelRequested}
           stopping={current?.cancelRequested ?? false}
           disabled={over ? "The session takes no more" : undefined}
-          placeholder={link.state === "live" || link.state === "replaying" ? "Ask something" : "Ask something; it is sent when the connection is back"}
+          placeholder={link.state === "live" || link.state === "replaying" ? "Ask something" : "Sent when the connection is back"}
           limit={able?.maxPromptLength ?? 10_000}
           box={box}
           text={text}
@@ -168,7 +168,7 @@ function Open({ followed, hub, link, able }: { followed: Followed; hub: Hub; lin
           {panel === "about" && <About followed={followed} conversation={conversation} />}
         </aside>
       )}
-      <Announcer conversation={conversation} />
+      <Announcer conversation={conversation} live={session.state === "live"} />
     </div>
   );
 }
