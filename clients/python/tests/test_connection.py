@@ -321,10 +321,59 @@ async def test_more_commands_than_may_wait_are_refused_at_once(server: FakeHub) 
         assert [followed.id for followed in hub.sessions] == [SESSION]
         peer = await server.welcome()
         await peer.ack(await peer.expect("create_session"))
-        for task in tasks:
+        await peer.send(attached(1, 0))
+        await soon(session.ready)
+        session.submit("there is room again")
+        with pytest.raises(QueueFull):
+            session.submit("one too many")
+        for task in tasks[:20]:
             await peer.ack(await peer.expect("submit_task", taskId=task.id))
-        await soon(tasks[-1].accepted)
-        await peer.ack(await peer.expect("submit_task", taskId=session.submit("there is room again").id))
+        await soon(tasks[19].accepted)
+
+
+async def test_commands_nobody_waits_for_take_no_room_and_are_not_sent(server: FakeHub) -> None:
+    async with client(server) as hub:
+        session = hub.create(session_id=SESSION)
+        for _ in range(300):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0):
+                    await session.end()
+        task = session.submit("x")
+        peer = await server.welcome()
+        await peer.expect("create_session")
+        await peer.expect("submit_task", taskId=task.id)
+
+
+async def test_repeated_commands_wait_when_the_hub_has_too_much_of_us(server: FakeHub) -> None:
+    async with client(server) as hub:
+        session = hub.create(session_id=SESSION)
+        task = session.submit("x")
+        peer = await server.welcome()
+        await peer.expect("create_session")
+        await peer.expect("submit_task")
+        peer.reset()
+        peer = await server.welcome()
+        create, submit = await peer.expect("create_session"), await peer.expect("submit_task")
+        await peer.refuse(create, "rate_limited", retryable=True, retryAfterMs=20)
+        await peer.refuse(submit, "overloaded", retryable=True, retryAfterMs=20)
+        again = [await peer.expect(kind) for kind in ("submit_task", "create_session")]
+        assert again == [submit, create]
+        for command in again:
+            await peer.ack(command)
+        await soon(task.accepted)
+        # The same for a token; and what is told to nobody in particular holds everything back for a while.
+        await peer.send({"type": "auth_expiring", "inMs": 1})
+        await peer.refuse(await peer.expect("refresh_token"), "rate_limited", retryable=True, retryAfterMs=20)
+        await peer.ack(await peer.expect("refresh_token"))
+        problems: list[Exception] = []
+        hub.on_problem(problems.append)
+        await peer.send({"type": "error", "code": "rate_limited", "message": "m", "retryable": True, "retryAfterMs": 86_400_000})
+        await until(lambda: problems)
+        late = session.submit("late")
+        peer.reset()
+        peer = await server.welcome()
+        await peer.expect("attach_session")
+        await peer.expect("submit_task", taskId=late.id)
 
 
 async def test_commands_that_are_too_big_or_no_json_are_not_sent(server: FakeHub) -> None:

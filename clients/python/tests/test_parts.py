@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from agent_hub_client import FellBehind, connect, jittered
+from agent_hub_client._backoff import Pace
 from agent_hub_client._position import Position, Verdict
 from agent_hub_client._socket import Target
 from agent_hub_client._waiting import Feed, Once
@@ -56,6 +57,16 @@ def test_the_bound_of_pauses_doubles_up_to_the_largest() -> None:
         assert max(pauses) <= bound
         assert max(pauses) > bound / 2, "it uses the whole range"
     assert jittered()(10_000) <= 30
+
+
+def test_commands_are_paced_as_a_hub_takes_them() -> None:
+    pace = Pace(100.0)
+    assert [pace.take(100.0) for _ in range(48)] == [0.0] * 48
+    wait = pace.take(100.0)
+    assert 0 < wait <= 1 / 18
+    assert pace.take(100.0 + wait + 1e-9) == 0
+    assert pace.take(100.0 + wait) > 0
+    assert [pace.take(1000.0) for _ in range(49)].count(0.0) == 48
 
 
 @pytest.mark.parametrize("bounds", [(0, 1), (2, 1), (-1, 1)])

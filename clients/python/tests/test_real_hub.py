@@ -116,8 +116,13 @@ async def check(hub_process: RealHub, session: Session, seen: Applied, believed:
         assert kinds[task_id, "cancel_requested"] == (about["status"] == "cancelled")
         if about["cancelled"]:
             assert about["status"] == "cancelled"
+        said: dict[str, str] = {}
+        for event in (event for event in log if event.get("taskId") == task_id and event["type"] in ("token", "message")):
+            message, data = event["data"]["messageId"], event["data"]
+            said[message] = said.get(message, "") + data["token"] if event["type"] == "token" else data["text"]
+        assert about["text"] == "\n\n".join(said.values())
         if about["status"] == "completed":
-            assert about["text"] == about["result"] == ends[0]["data"]["result"]
+            assert about["result"] == list(said.values())[-1] == ends[0]["data"]["result"]
 
 
 ENDS = {"task_completed": "completed", "task_failed": "failed", "task_cancelled": "cancelled", "task_timeout": "timeout"}

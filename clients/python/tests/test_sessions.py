@@ -212,12 +212,54 @@ async def test_commands_are_said_again_in_their_order_until_they_are_answered(se
         assert [await peer.expect(command["type"]) for command in said[2:]] == said[2:]
         await peer.ack(said[2])
         await peer.refuse(said[3], "already_terminal")
+        # It was said twice, so the first one may have done it; but this one ended by itself.
+        await peer.send(attached(3, 2), event("task_completed", 3, task=two.id, result="", usage=USAGE))
         with pytest.raises(HubError, match="already_terminal"):
             await soon(cancelling)
         peer.reset()
         peer = await server.welcome()
-        await peer.expect("attach_session", after="e1.2")
+        await peer.expect("attach_session", after="e1.3")
         await soon(two.accepted)
+
+
+async def test_a_repetition_that_is_refused_because_the_first_one_did_it(server: FakeHub) -> None:
+    async with client(server) as hub:
+        session, peer = await begin(server, hub)
+        task, stopped = session.task(TASK), session.task(OTHER)
+        await peer.send(event("input_requested", 2, requestId="r1", kind="input"))
+        await until(lambda: task.inputs)
+        (question,) = task.inputs
+
+        def all_of_it() -> list[asyncio.Task[None]]:
+            calls = (stopped.cancel(), task.suspend(), question.respond(payload=7), question.respond(payload=8), session.end())
+            return [asyncio.ensure_future(call) for call in calls]
+
+        kinds = ("cancel_task", "suspend_task", "respond_input", "respond_input", "end_session")
+        codes = ("already_terminal", "busy", "already_resolved", "already_resolved", "already_terminal")
+        first = all_of_it()
+        for kind, code in zip(kinds, codes, strict=True):
+            await peer.refuse(await peer.expect(kind), code)
+        # Nothing was said before, so the refusal is what it is.
+        assert [str(error) for error in await soon(asyncio.gather(*first, return_exceptions=True))] == [f"{code}: {code}" for code in codes]
+
+        second = all_of_it()
+        for kind in kinds:
+            await peer.expect(kind)
+        peer.reset()
+        peer = await server.welcome()
+        await peer.expect("attach_session")
+        for kind, code in zip(kinds, codes, strict=True):
+            await peer.refuse(await peer.expect(kind), code)
+        await peer.send(
+            attached(3, 5),
+            event("task_cancelled", 3, task=OTHER, by="ada", partial="", upstreamStopped=True),
+            event("input_resolved", 4, requestId="r1", outcome="accept", by="ada", payload=7),
+            event("task_suspended", 5, reason="pause"),
+            caught_up(5),
+        )
+        results = await soon(asyncio.gather(*second, return_exceptions=True))
+        assert str(results.pop(3)) == "already_resolved: already_resolved"
+        assert results == [None] * 4
 
 
 async def test_what_nobody_waits_for_is_not_said_again(server: FakeHub) -> None:
@@ -556,12 +598,12 @@ async def test_text_that_a_crash_made_void_disappears(server: FakeHub) -> None:
         task = session.task(TASK)
         said = event("message", 3, messageId="m2", role="assistant", text="First.")
         await peer.send(token(2, "First."), said, token(4, "voi", message="m4"), token(5, "d", message="m4"))
-        await until(lambda: task.text() == "void")
+        await until(lambda: task.text() == "First.\n\nvoid")
         await peer.send(event("task_recovering", 6, attempt=2, discardAfter=3))
         await until(lambda: task.text() == "First.")
         await peer.send(event("task_failed", 7, code="interrupted", message="no", retryable=True, partial="void", messageId="m4"))
         assert (await soon(task.finished)).partial == "void"
-        assert task.text() == "void"
+        assert task.text() == "First.\n\nvoid"
 
 
 async def test_who_iterates_too_slowly_is_told(server: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:

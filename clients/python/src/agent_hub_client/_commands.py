@@ -20,10 +20,11 @@ _NULLABLE = frozenset({"payload", "editedArguments", "output", "data"})
 class Command:
     """A command until its answer."""
 
-    __slots__ = ("answer", "id", "kind", "own", "session", "text")
+    __slots__ = ("answer", "id", "kind", "own", "sends", "session", "text")
 
     def __init__(self, id: int, kind: str, fields: Mapping[str, Any], *, own: bool) -> None:
         self.id, self.kind, self.own = id, kind, own
+        self.sends = 0
         self.session: str | None = fields.get("sessionId")
         # Cancelled: nobody waits any more.
         self.answer: asyncio.Future[AckMessage] = asyncio.get_running_loop().create_future()
@@ -65,6 +66,15 @@ class Unanswered:
         self._last_id = command.id
         self._commands[command.id] = command
         return command
+
+    def get(self, id: object) -> Command | None:
+        return self._commands.get(id) if type(id) is int else None
+
+    def give_up(self, command: Command) -> bool:
+        """Before it is sent: whether that is not worth it, because nobody waits or it was answered."""
+        if command.answer.cancelled():
+            self._commands.pop(command.id, None)
+        return command.id not in self._commands
 
     def answer(self, id: object, answer: AckMessage | Exception) -> Command | None:
         """Gives an answer to who waits for it. None: it answers nothing."""

@@ -8,14 +8,15 @@ import ssl as tls
 import uuid
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, TypeVar, cast
 
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
-from ._backoff import jittered
-from ._commands import Unanswered
+from ._backoff import Pace, jittered
+from ._commands import Command, Unanswered
 from ._errors import HubClosed, HubError, TokenFailed
 from ._position import Position
 from ._socket import Credentials, Socket, Target, TokenSource
@@ -43,6 +44,9 @@ _STRAINED_CODES = frozenset({1011, 4053, 4054})
 _GOOD_SECONDS = 60.0
 # How many frames are taken before others may run; a replay would starve them.
 _FRAMES_AT_ONCE = 64
+# Refused with these, a repeated command is repeated again, when the hub says or after this time.
+_NO_ROOM = frozenset({"rate_limited", "overloaded"})
+_TRY_AGAIN_MS = 1000
 _CLOSED = "the client was closed"
 # Followed or ended by objects of their own.
 _NOT_TO_BE_SENT = frozenset({"create_session", "attach_session", "detach_session", "refresh_token", "ping"})
@@ -111,13 +115,15 @@ class Hub:
         self._sessions: dict[str, Session] = {}
         self._unanswered = Unanswered()
         self._socket: Socket | None = None
-        self._outbox: deque[str] = deque()
+        self._outbox: deque[Command] = deque()
         self._outbox_signal = Signal()
+        self._held_until = 0.0
         self._had_socket = False
         self._reconnect_after: float | None = None
         self._helpers: set[asyncio.Task[None]] = set()  # of this connection
         self._group: asyncio.TaskGroup | None = None
         self._welcomed = False  # by this connection
+        self._leaving: Socket | None = None
         self._runner: asyncio.Task[None] | None = None
         self._closed: HubClosed | None = None
         self._ended: Once[HubClosed] | None = None
@@ -145,8 +151,8 @@ class Hub:
             await asyncio.wait([runner])
         except asyncio.CancelledError:
             # No time for a goodbye; but nothing of ours may stay behind.
-            if self._socket is not None:
-                self._socket.transport.abort()
+            if self._leaving is not None:
+                self._leaving.transport.abort()
             await asyncio.wait([runner])
             raise
         finally:
@@ -228,7 +234,8 @@ class Hub:
         """
         if command["type"] in _NOT_TO_BE_SENT:
             raise ValueError(f"{command['type']} has a method of its own")
-        return await self._order(command["type"], {k: v for k, v in command.items() if k not in ("type", "id")})
+        fields = {name: value for name, value in command.items() if name not in ("type", "id")}
+        return await self._order(command["type"], fields).answer
 
     # Commands.
 
@@ -241,8 +248,8 @@ class Hub:
         if session.id in self._sessions:
             raise ValueError(f"session {session.id} is followed already")
         # Taken first: one that is not taken changes nothing.
-        answer = self._order(kind, {"sessionId": session.id, **fields})
-        answer.add_done_callback(session._answered)
+        command = self._order(kind, {"sessionId": session.id, **fields})
+        command.answer.add_done_callback(session._answered)
         self._sessions[session.id] = session
         self._tell()
         return session
@@ -251,26 +258,26 @@ class Hub:
         if self._sessions.get(session.id) is session:
             del self._sessions[session.id]
 
-    def _order(self, kind: str, fields: Mapping[str, Any]) -> asyncio.Future[AckMessage]:
-        """Takes a command. Cancelling the future means that nobody waits; then it is not sent again."""
+    def _order(self, kind: str, fields: Mapping[str, Any]) -> Command:
+        """Takes a command. Cancelling its answer means that nobody waits; then it is not sent again."""
         self._running()
         if self._closed is not None:
             raise self._closed
         limit = self.welcome["limits"]["messageBytes"] if self.welcome else _MESSAGE_BYTES
         command = self._unanswered.add(kind, fields, limit)
-        self._push(command.text)
-        return command.answer
+        self._push(command)
+        return command
 
     def _attach(self, session: Session) -> None:
         """Attaches on the client's own account."""
         if self._socket is None or self._sessions.get(session.id) is not session:
             return
-        self._push(self._unanswered.add_own("attach_session", {"sessionId": session.id, "after": session.cursor}).text)
+        self._push(self._unanswered.add_own("attach_session", {"sessionId": session.id, "after": session.cursor}))
 
-    def _push(self, text: str) -> None:
+    def _push(self, command: Command) -> None:
         # Without a connection it waits in _unanswered.
         if self._socket is not None:
-            self._outbox.append(text)
+            self._outbox.append(command)
             self._outbox_signal.set()
 
     # The life of connections.
@@ -328,7 +335,12 @@ class Hub:
         finally:
             self._disconnected()
             if socket is not None:
-                await socket.close()
+                self._leaving = socket
+                try:
+                    await socket.close()
+                finally:
+                    socket.transport.abort()
+                    self._leaving = None
 
     def _closed_by(self, error: ConnectionClosed) -> Lost:
         if error.rcvd is None:
@@ -381,10 +393,22 @@ class Hub:
             await asyncio.sleep(0)
 
     async def _write(self, socket: Socket) -> None:
+        """Hands over what waits, as fast as the hub takes it."""
+        loop = asyncio.get_running_loop()
+        pace = Pace(loop.time())
+        self._held_until = 0.0
         try:
             while True:
                 while self._outbox:
-                    await socket.send(self._outbox.popleft())
+                    now = loop.time()
+                    if self._unanswered.give_up(self._outbox[0]):
+                        self._outbox.popleft()
+                    elif (wait := self._held_until - now) > 0 or (wait := pace.take(now)) > 0:
+                        await asyncio.sleep(wait)
+                    else:
+                        command = self._outbox.popleft()
+                        command.sends += 1
+                        await socket.send(command.text)
                 await self._outbox_signal.wait()
         except ConnectionClosed:
             return  # The reader says so.
@@ -396,9 +420,12 @@ class Hub:
         while True:
             while (rest := socket.heard + half - loop.time()) > 0:
                 await asyncio.sleep(rest)
-            heard = socket.heard
-            self._push('{"type":"ping"}')
-            await asyncio.sleep(half)
+            heard, until = socket.heard, loop.time() + half
+            # A hub that reads nothing does not keep us from leaving it.
+            with suppress(TimeoutError, ConnectionClosed):
+                async with asyncio.timeout_at(until):
+                    await socket.send('{"type":"ping"}')
+            await asyncio.sleep(until - loop.time())
             if socket.heard == heard:
                 socket.transport.abort()
                 return
@@ -415,7 +442,7 @@ class Hub:
             session_of_it = self._sessions.get(command.session or "")
             if session_of_it is not None and session_of_it.cursor is not None:
                 command.attach_after(session_of_it.cursor)
-            self._push(command.text)
+            self._push(command)
 
     def _disconnected(self) -> None:
         self._socket = None
@@ -457,7 +484,17 @@ class Hub:
 
     def _on_error(self, message: ErrorMessage) -> None:
         error = HubError(message)
-        command = self._unanswered.answer(message.get("id"), error)
+        command = self._unanswered.get(message.get("id"))
+        if error.code in _NO_ROOM and (command is None or command.sends > 1 or (command.own and not command.attaches)):
+            # It took too much of us, not this command; a first one is its sender's to repeat.
+            self._held_until = (
+                asyncio.get_running_loop().time() + (_TRY_AGAIN_MS if error.retry_after_ms is None else error.retry_after_ms) / 1000
+            )
+            if command is not None:
+                self._outbox.appendleft(command)
+                self._outbox_signal.set()
+                return
+        self._unanswered.answer(message.get("id"), error)
         session = None if command is None else self._sessions.get(command.session or "")
         if command is None:
             self._problem(error)
@@ -488,7 +525,7 @@ class Hub:
         except TokenFailed as error:
             self._problem(error)
             return
-        self._push(self._unanswered.add_own("refresh_token", {"token": token}).text)
+        self._push(self._unanswered.add_own("refresh_token", {"token": token}))
 
     def _on_going_away(self, message: Mapping[str, Any]) -> None:
         self._reconnect_after = max(float(message["reconnectAfterMs"]), 1.0) / 1000

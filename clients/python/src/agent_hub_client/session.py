@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import uuid
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from ._errors import Detached, HubError, OutcomeUnknown
+from ._errors import AgentHubError, Detached, HubError, OutcomeUnknown
 from ._position import Position, Verdict
-from ._waiting import Feed, Once
+from ._waiting import Feed, Once, Signal
 from .protocol import (
     AckMessage,
     Event,
@@ -76,6 +77,7 @@ class Session:
         self._detached_listeners: list[Callable[[Exception], None]] = []
         self._acked = self._attached = self._caught_up = False
         self._idle_gaps = 0  # gaps since an event was applied
+        self._signal = Signal()  # of what `wait_live` waits for
         self._later: asyncio.TimerHandle | None = None
         self._error: Exception | None = None
 
@@ -116,7 +118,7 @@ class Session:
         task_id = task_id or str(uuid.uuid4())
         command: dict[str, Any] = {"taskId": task_id, "prompt": prompt, "onBusy": on_busy, "timeoutMs": timeout_ms}
         command |= {"context": context, "tools": tools, "options": None if options is None else dict(options)}
-        answer = self.hub._order("submit_task", {"sessionId": self.id} | command)
+        answer = self.hub._order("submit_task", {"sessionId": self.id} | command).answer
         task = self._tasks.get(task_id) or self._add(Task(self, task_id, "submitted"))
         answer.add_done_callback(task._answered)
         return task
@@ -159,18 +161,33 @@ class Session:
     async def detach(self) -> None:
         """Stops following the session, which goes on at the hub. Its objects here are dead afterwards."""
         self._check_followed()
-        answer = self.hub._order("detach_session", {"sessionId": self.id})
+        answer = self.hub._order("detach_session", {"sessionId": self.id}).answer
         self._fail(Detached(f"session {self.id} was detached"))
         await answer
 
     async def end(self) -> None:
         """Ends the session: what runs in it is cancelled; its log stays readable."""
-        await self._command("end_session", {})
+        await self._command("end_session", {}, _ended_already)
+
+    async def wait_live(self) -> None:
+        """Waits until everything that has happened is known here. Raises what ended the session."""
+        while self.state != "live":
+            self._check_followed()
+            await self._signal.wait()
 
     # What follows is the hub's and the tasks' to call.
 
-    async def _command(self, kind: str, fields: Mapping[str, Any]) -> AckMessage:
-        return await self.hub._order(kind, {"sessionId": self.id, **fields})
+    async def _command(self, kind: str, fields: Mapping[str, Any], done: Callable[[HubError], Awaitable[bool]] | None = None) -> None:
+        """Sends a command. `done` says of a repeated one that was refused whether the first one did it."""
+        command = self.hub._order(kind, {"sessionId": self.id, **fields})
+        try:
+            await command.answer
+        except HubError as error:
+            if command.sends > 1 and done is not None:
+                with suppress(AgentHubError):
+                    if await done(error):
+                        return
+            raise
 
     async def _steer(self, task: str, text: str, when: SteerWhen | None, steer_id: str | None) -> SteerReceipt:
         if self.ended is None:
@@ -228,6 +245,7 @@ class Session:
     def _on_caught_up(self) -> None:
         # Of an attach that a later one has overtaken, none comes.
         self._caught_up = self._attached and not self._position.waiting
+        self._signal.set()
 
     def _on_event(self, event: Event) -> None:
         verdict = self._position.take(event["seq"])
@@ -333,7 +351,7 @@ class Session:
         for task in tuple(self._tasks.values()):
             info = infos.get(task.id)
             if info is not None or had_epoch:  # Otherwise it is new, and nothing was known.
-                task._replace(info, *_last_text(snapshot["messages"], task.id, info))
+                task._replace(info, _texts(snapshot["messages"], task.id, info))
         for pending in snapshot["pendingInputs"]:
             self.task(pending["taskId"])._ask(pending)
         for receipt in self._steers.values():
@@ -348,6 +366,7 @@ class Session:
         self.hub._forget(self)
         was_ready = self.ready.done()
         self.ready.fail(error)
+        self._signal.set()
         for task in self._tasks.values():
             task._fail(error)
         for receipt in self._steers.values():
@@ -358,12 +377,14 @@ class Session:
             self.hub._call(listener, error)
 
 
-def _last_text(messages: list[MessageInfo], task_id: str, info: TaskInfo | None) -> tuple[str | None, str | None, int]:
-    """The text of the newest message of a task, the message, and where it begins."""
+async def _ended_already(error: HubError) -> bool:
+    return error.code == "already_terminal"
+
+
+def _texts(messages: list[MessageInfo], task_id: str, info: TaskInfo | None) -> list[tuple[int, str, str]]:
+    """What a task has said: where each message begins, its id, its text."""
+    said = [(of["seq"], of["messageId"], of["text"]) for of in messages if of["taskId"] == task_id and of["role"] == "assistant"]
     partial = info.get("partial") if info is not None else None
-    for message in reversed(messages):
-        if message["taskId"] == task_id and message["role"] == "assistant":
-            if partial is None or partial["messageId"] == message["messageId"]:
-                return message["text"], message["messageId"], message["seq"]
-            break
-    return (None, None, 0) if partial is None else (partial["text"], partial["messageId"], 0)
+    if partial is not None and all(message != partial["messageId"] for _, message, _ in said):
+        said.append((0, partial["messageId"], partial["text"]))
+    return said

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from ._errors import FellBehind, HubError, OutcomeUnknown
 from ._waiting import Once, Signal
-from .protocol import AckMessage, Event, InputKind, InputOutcome, InputRequested, SteerWhen, TaskError, TaskInfo
+from .protocol import AckMessage, Event, InputKind, InputOutcome, InputRequested, InputResolved, SteerWhen, TaskError, TaskInfo
 
 if TYPE_CHECKING:
     from .session import Session
@@ -76,10 +77,17 @@ class PendingInput:
 
     async def respond(self, outcome: InputOutcome = "accept", *, payload: Any = UNSET, edited_arguments: Any = UNSET) -> None:
         """Answers. The first answer wins; a later one raises HubError `already_resolved`."""
-        command = {"taskId": self.task.id, "requestId": self.request_id, "outcome": outcome}
+        command: dict[str, Any] = {"taskId": self.task.id, "requestId": self.request_id, "outcome": outcome}
         given = {"payload": payload, "editedArguments": edited_arguments}
         command |= {name: value for name, value in given.items() if value is not UNSET}
-        await self.task.session._command("respond_input", command)
+
+        async def done(error: HubError) -> bool:
+            if error.code not in ("already_resolved", "already_terminal"):
+                return False
+            await self.task.session.wait_live()
+            return self.task._was_resolved(command)
+
+        await self.task.session._command("respond_input", command, done)
 
 
 class Task:
@@ -99,6 +107,7 @@ class Task:
         self._texts: list[tuple[int, str, str]] = []  # seq, message, text
         self._calls: dict[str, tuple[str, Any]] = {}
         self._inputs: dict[str, PendingInput] = {}
+        self._resolved: dict[str, InputResolved] = {}
         self._events: deque[Event] = deque(maxlen=_EVENTS)
         self._seen = 0  # events ever put into _events
         self._over = False  # nothing will be put in any more
@@ -109,11 +118,11 @@ class Task:
         return f"<Task {self.id} {self.status}>"
 
     def text(self) -> str:
-        """The text of the message it writes, so far; of the last one, when it has ended. When completed: exactly its result."""
-        if not self._texts:
-            return ""
-        message = self._texts[-1][1]
-        return "".join(text for _, of, text in self._texts if of == message)
+        """What it has said so far: its messages, with an empty line between two. It grows, except over text that a crash made void."""
+        messages: dict[str, list[str]] = {}
+        for _, message, text in self._texts:
+            messages.setdefault(message, []).append(text)
+        return "\n\n".join("".join(pieces) for pieces in messages.values())
 
     @property
     def inputs(self) -> tuple[PendingInput, ...]:
@@ -126,7 +135,11 @@ class Task:
 
     async def cancel(self, reason: str | None = None) -> None:
         """Returns: it ends as cancelled. Raises HubError `already_terminal`: it had ended."""
-        await self.session._command("cancel_task", {"taskId": self.id, "reason": reason})
+
+        async def done(error: HubError) -> bool:
+            return error.code == "already_terminal" and (await self.finished).status == "cancelled"
+
+        await self.session._command("cancel_task", {"taskId": self.id, "reason": reason}, done)
 
     async def steer(self, text: str, *, when: SteerWhen | None = None, steer_id: str | None = None) -> SteerReceipt:
         """Puts in a word: before its next model call, or at once (`when="now"`). Returns when it has been applied or rejected."""
@@ -134,12 +147,12 @@ class Task:
 
     async def suspend(self, reason: str | None = None) -> None:
         """Stops it until `resume`."""
-        await self.session._command("suspend_task", {"taskId": self.id, "reason": reason})
+        await self.session._command("suspend_task", {"taskId": self.id, "reason": reason}, self._is_now("suspended"))
 
     async def resume(self, data: Any = UNSET, *, step_id: str | None = None) -> None:
         """Lets it go on after `suspend`."""
         command: dict[str, Any] = {"taskId": self.id, "stepId": step_id}
-        await self.session._command("resume_task", command if data is UNSET else command | {"data": data})
+        await self.session._command("resume_task", command if data is UNSET else command | {"data": data}, self._is_now("running"))
 
     async def tool_result(self, call_id: str, output: Any = UNSET, *, error: str | None = None) -> None:
         """Gives the result of a tool call that this program executes: an output (None is one), or an error."""
@@ -147,6 +160,22 @@ class Task:
             raise ValueError("expected either an output or an error")
         result = {"error": error} if output is UNSET else {"output": output}
         await self.session._command("tool_result", {"taskId": self.id, "callId": call_id} | result)
+
+    def _is_now(self, status: TaskState) -> Callable[[HubError], Awaitable[bool]]:
+        async def done(error: HubError) -> bool:
+            if error.code != "busy":
+                return False
+            await self.session.wait_live()
+            return self.status == status
+
+        return done
+
+    def _was_resolved(self, answer: dict[str, Any]) -> bool:
+        """Whether a request was answered with this, by us."""
+        resolved = self._resolved.get(answer["requestId"])
+        if resolved is None or self.session.hub.welcome is None or resolved["by"] != self.session.hub.welcome["user"]:
+            return False
+        return all(resolved.get(name) == answer.get(name) for name in ("outcome", "payload", "editedArguments"))
 
     # What follows is the session's to call.
 
@@ -194,6 +223,7 @@ class Task:
             self._ask(event["data"])
         elif event["type"] == "input_resolved":
             self._inputs.pop(event["data"]["requestId"], None)
+            self._resolved[event["data"]["requestId"]] = event["data"]
         elif event["type"] in _ENDS:
             self._end(event)
 
@@ -252,7 +282,7 @@ class Task:
         self._inputs.clear()
         self._calls.clear()
 
-    def _replace(self, info: TaskInfo | None, last_text: str | None, message: str | None, seq: int) -> None:
+    def _replace(self, info: TaskInfo | None, texts: list[tuple[int, str, str]]) -> None:
         """A snapshot takes the place of what was known. None: the snapshot does not know this task."""
         if self._over:
             return
@@ -263,12 +293,11 @@ class Task:
                 self._fail(OutcomeUnknown("the log was replaced, and the task is not in it"))
             return
         self.accepted.set(None)
-        self.status = info["status"]
-        if message is not None and last_text is not None:
-            self._texts.append((seq, message, last_text))
+        self.status, self._texts = info["status"], texts
         if self.status in _ENDS.values():
             partial = info.get("partial")
-            result = info.get("result", last_text) if self.status == "completed" else None
+            # The result of an older one stands among the messages only.
+            result = info.get("result", texts[-1][2] if texts else None) if self.status == "completed" else None
             self._finish(TaskOutcome(self.status, result, partial and partial["text"], info.get("error")))
         self._signal.set()
 
