@@ -13,7 +13,7 @@ import { isTerminal, type AttachSessionCommand, type Cursor, type EventOf, type 
 import { TaskHandle } from "./task.js";
 
 /** Handles of finished tasks that are kept so that `task(id)` gives the same one again. */
-const FINISHED_HANDLES = 64;
+const FINISHED_HANDLES = 16;
 /** Answers to requests for input that are remembered, to recognise our own when it is refused as a repetition. */
 const RESOLUTIONS = 64;
 
@@ -22,7 +22,6 @@ type Resolution = EventOf<"input_resolved">["data"];
 export class FollowedSession implements Session, Follower {
   readonly id: string;
   readonly hub: Home;
-  error: HubError | undefined;
 
   readonly #position: Position;
   #conversation: Conversation;
@@ -31,7 +30,8 @@ export class FollowedSession implements Session, Follower {
   /** Something is shown: restored, or attached once. */
   #shown: boolean;
   #caughtUp = false;
-  #over = false;
+  /** Why it is not followed any more. */
+  #over: HubError | undefined;
   readonly #ready = new Deferred<void>();
   readonly #tasks = new Map<string, TaskHandle>();
   readonly #steers = new Map<string, Deferred<SteerReceipt>>();
@@ -56,6 +56,10 @@ export class FollowedSession implements Session, Follower {
     this.#changes = new Listeners(failed);
     this.#events = new Listeners(failed);
     this.#attaches = new Listeners(failed);
+  }
+
+  get error(): HubError | undefined {
+    return this.#over?.code === "detached" ? undefined : this.#over;
   }
 
   get state(): State {
@@ -107,7 +111,7 @@ export class FollowedSession implements Session, Follower {
     this.hub.connection.follow(this);
     made.then(
       // It was detached before it was made, and attached by that.
-      () => this.#over && this.hub.connection.detach(this.id),
+      () => void (this.#over && this.hub.connection.detach(this.id)),
       (error: HubError) => {
         this.hub.connection.forget(this);
         this.refused(error);
@@ -136,13 +140,12 @@ export class FollowedSession implements Session, Follower {
   detach(): void {
     this.hub.connection.unfollow(this.id);
     this.#finish(new HubError({ code: "detached", message: "the session was detached" }), false);
-    this.error = undefined;
   }
 
   /** When everything that has happened is known. */
   async whenLive(): Promise<void> {
     while (this.state !== "live") {
-      if (this.#over) throw this.error ?? new HubError({ code: "detached", message: "the session is not followed" });
+      if (this.#over) throw this.#over;
       await new Promise<void>((resolve) => {
         const stop = this.onChange(() => {
           stop();
@@ -297,6 +300,8 @@ export class FollowedSession implements Session, Follower {
     this.#tasks.set(taskId, task);
     const finished = [...this.#tasks.values()].filter(({ status }) => status === "refused" || (status !== "sending" && isOver(status)));
     for (const old of finished.slice(0, -FINISHED_HANDLES)) if (old !== task) this.#tasks.delete(old.id);
+    // Commands reach it all the same, but what becomes of it is not seen here.
+    if (this.#over) task.left(this.#over);
     return task;
   }
 
@@ -318,9 +323,8 @@ export class FollowedSession implements Session, Follower {
 
   #finish(error: HubError, forget: boolean): void {
     if (this.#over) return;
-    this.#over = true;
+    this.#over = error;
     this.#caughtUp = false;
-    this.error = error;
     this.#ready.reject(error);
     for (const task of this.#tasks.values()) task.left(error);
     for (const receipt of this.#steers.values()) receipt.reject(error);

@@ -595,8 +595,10 @@ test("a session that is detached is not attached again", async () => {
   const session = hub.open(SESSION, { after: "e1.0" });
   const seqs = applied(session);
   await session.ready;
+  const task = session.task(TASK);
   session.detach();
-  assert.equal(session.state, "closed");
+  assert.deepEqual([session.state, session.error], ["closed", undefined]);
+  await assert.rejects(task.finished, refusedWith("detached"));
   const second = await scripted.connection(2);
   await state(hub, "live");
   await sleep(20);

@@ -7,6 +7,7 @@ import { uuid } from "../dist/ids.js";
 import { emptyConversation, fromSnapshot, reduce, storedCursors } from "../dist/index.js";
 import { Pace, jittered } from "../dist/pace.js";
 import { Position, parseCursor } from "../dist/position.js";
+import { watch } from "../dist/wake.js";
 import { SESSION, TASK, created, event, snapshot, told } from "./support.mjs";
 
 const attached = (epoch, recovered, from) => ({ type: "session_attached", sessionId: SESSION, epoch, recovered, from, head: from + 5 });
@@ -56,6 +57,29 @@ test("the pace stays below what a hub takes", () => {
   }
   assert.ok(taken > 200, `${taken} in 10 s`);
   assert.ok(pace.take(0) <= 60, "a clock that is set back stops nothing for long");
+});
+
+test("a gap in the clock is sleep", (t) => {
+  t.mock.timers.enable({ apis: ["setInterval"] });
+  let now = 1000;
+  t.mock.method(Date, "now", () => now);
+  let woke = 0;
+  const stop = watch({ woke: () => (woke += 1), hides: () => {} });
+  const pass = (ms) => {
+    now += ms;
+    t.mock.timers.tick(2000);
+  };
+  pass(2000);
+  pass(4000);
+  assert.equal(woke, 0, "a busy moment is no sleep");
+  pass(3_600_000);
+  assert.equal(woke, 1);
+  pass(-3_600_000);
+  pass(2000);
+  assert.equal(woke, 1, "a clock that is set back is no sleep");
+  stop();
+  pass(3_600_000);
+  assert.equal(woke, 1);
 });
 
 test("ids are UUIDs, also where the page is not from a secure origin", () => {
