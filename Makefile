@@ -5,6 +5,7 @@
 #   make lint    format and clippy only
 #   make browser-test   README.md as pasted and the console as used, in Chromium
 #   make client-tests   the clients in other languages: lints, types, tests against the hub
+#   make console-tests  types and units of the console, and the size of what is served
 #   make bench   throughput and latency on this machine
 #   make soak    the long figures: hours, not minutes
 
@@ -12,9 +13,9 @@ CARGO ?= cargo
 # nextest runs each test in a process of its own and in parallel; without it the same tests run under cargo test.
 NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 
-.PHONY: test quick lint unit doc-tests drift client-tests browser-test programs bench soak setup
+.PHONY: test quick lint unit doc-tests drift client-tests console-tests browser-test programs bench soak setup
 
-test: setup lint unit doc-tests drift client-tests browser-test
+test: setup lint unit doc-tests drift client-tests console-tests browser-test
 
 setup:
 	./scripts/setup-test.sh
@@ -40,6 +41,7 @@ drift: setup
 	$(CARGO) run --quiet -p agent-hub-protocol --example generate -- --check
 	cd protocol/check && npm run --silent asyncapi
 	cd clients/typescript && npm run --silent drift
+	cd console && npm run --silent drift
 	clients/python/tools/generate.sh --check
 
 # Against the hub that the tests before used: built with the same features, so nothing is built twice.
@@ -47,6 +49,9 @@ client-tests: setup
 	$(CARGO) test --workspace --no-run --quiet
 	AGENT_HUB_BIN=$${AGENT_HUB_BIN:-$(CURDIR)/target/debug/agent-hub} clients/python/test.sh
 	cd clients/typescript && AGENT_HUB_BIN=$${AGENT_HUB_BIN:-$(CURDIR)/target/debug/agent-hub} npm test
+
+console-tests: setup
+	cd console && npm test
 
 # Pictures of every step are in target/screenshots afterwards.
 # The program is the one the tests before used: built with the same features, so nothing is built twice.
@@ -65,7 +70,7 @@ endif
 
 # The hub, the fake vendor and the echo server are programs of their own, started by the one that measures.
 programs:
-	$(CARGO) build --release --bin agent-hub --example ws_echo
+	$(CARGO) build --release --bin agent-hub --example ws_echo --example durable
 	$(CARGO) build --release -p agent-hub-load
 
 bench: programs

@@ -9,6 +9,7 @@ use futures::{SinkExt, StreamExt};
 use serde::Deserialize;
 use tokio::{
     net::{TcpSocket, TcpStream},
+    sync::broadcast,
     time::{Instant, Sleep, sleep_until},
 };
 use tokio_tungstenite::{
@@ -47,15 +48,18 @@ pub async fn run(args: BareArgs) -> anyhow::Result<()> {
     socket.set_reuseaddr(true)?;
     socket.bind((Ipv4Addr::LOCALHOST, args.port).into()).context("binding")?;
     let listener = socket.listen(BACKLOG)?;
+    // What is broadcast waits here for each listener; who falls behind by as much misses some, which only makes this server look better.
+    let (speak, _) = broadcast::channel(1024);
     loop {
         // Out of files: closing connections will free some.
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
         };
+        let speak = speak.clone();
         drop(tokio::spawn(async move {
             // How a connection ends is its client's affair.
-            let _ = serve(stream, args.per_flush.max(1)).await;
+            let _ = serve(stream, args.per_flush.max(1), speak).await;
         }));
     }
 }
@@ -75,19 +79,53 @@ struct Command {
     prompt: String,
 }
 
-async fn serve(stream: TcpStream, per_flush: usize) -> anyhow::Result<()> {
+async fn serve(stream: TcpStream, per_flush: usize, speak: broadcast::Sender<Utf8Bytes>) -> anyhow::Result<()> {
     stream.set_nodelay(true)?;
     let config = WebSocketConfig::default().read_buffer_size(4 * 1024).write_buffer_size(16 * 1024);
     let mut socket = tokio_tungstenite::accept_async_with_config(stream, Some(config)).await?;
     socket.send(Message::text(r#"{"type":"welcome","connectionId":"bare","protocol":"agent-hub.v1"}"#)).await?;
     while let Some(command) = next_command(&mut socket).await? {
         match command.kind.as_str() {
-            "create_session" => {
+            "create_session" | "attach_session" => {
                 let text = format!(r#"{{"type":"caught_up","sessionId":"{}","seq":1}}"#, command.session_id);
                 socket.send(Message::text(text)).await?;
+                if command.kind == "attach_session" {
+                    return listen(&mut socket, speak.subscribe()).await;
+                }
             }
+            "submit_task" if command.prompt.contains("/broadcast") => return broadcast_tokens(&mut socket, &command, &speak).await,
             "submit_task" => stream_tokens(&mut socket, &command, per_flush).await?,
             _ => acknowledge(&mut socket, &command).await?,
+        }
+    }
+    Ok(())
+}
+
+/// Sends everything that is broadcast, one flush each.
+async fn listen(socket: &mut Socket, mut heard: broadcast::Receiver<Utf8Bytes>) -> anyhow::Result<()> {
+    loop {
+        tokio::select! {
+            text = heard.recv() => match text {
+                Ok(text) => socket.send(Message::Text(text)).await?,
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return Ok(()),
+            },
+            gone = next_command(socket) => if gone?.is_none() { return Ok(()) },
+        }
+    }
+}
+
+/// Encodes each token once and gives it to all listeners, the speaker among them.
+async fn broadcast_tokens(socket: &mut Socket, command: &Command, speak: &broadcast::Sender<Utf8Bytes>) -> anyhow::Result<()> {
+    let script = Script { pace: Duration::from_millis(20), ..Script::default() }.directed_by(&command.prompt);
+    let frame = Frame::new(command);
+    let mut heard = speak.subscribe();
+    let started = Instant::now();
+    for number in 1..=script.tokens {
+        sleep_until(started + script.pace.saturating_mul(u32::try_from(number).unwrap_or(u32::MAX))).await;
+        speak.send(frame.text(script.stamp, number))?;
+        while let Ok(text) = heard.try_recv() {
+            socket.send(Message::Text(text)).await?;
         }
     }
     Ok(())

@@ -4,7 +4,10 @@ use std::process::ExitCode;
 
 use agent_hub_load::{
     bare::{self, BareArgs},
-    bench::{self, BenchArgs},
+    bench::{
+        self, BenchArgs,
+        scale::{self, ScaleArgs},
+    },
     peers::{self, PeersArgs},
     results::{self, CompareArgs},
     run::{self, RunArgs},
@@ -32,6 +35,8 @@ enum Program {
     Compare(CompareArgs),
     /// A scripted model vendor, to feed hubs and other servers the same stream.
     Vendor(VendorArgs),
+    /// The same hub at more and more sessions: does a token stay as cheap?
+    Scale(ScaleArgs),
     /// The hub beside servers people would otherwise write.
     Peers(PeersArgs),
     /// The server that only sends, to compare with.
@@ -54,6 +59,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Program::Compare(args) => results::run_compare(&args)?,
         Program::Vendor(args) => many()?.block_on(vendor::run(args)).map(|()| true)?,
         Program::Peers(args) => one()?.block_on(LocalSet::new().run_until(peers::run(args)))?,
+        Program::Scale(args) => one()?.block_on(LocalSet::new().run_until(scale::run(args))).map(|()| true)?,
         // As many threads as cores it may use, like the hub.
         Program::Bare(args) => many()?.block_on(bare::run(args)).map(|()| true)?,
         Program::Bench(args) => one()?.block_on(LocalSet::new().run_until(bench::run(args)))?,

@@ -6,13 +6,17 @@
 //! the hub, by the bare server just before it writes, or by the fake vendor, a process of its own.
 
 mod cancel;
+mod durable;
+mod fanout;
 mod fleet;
 mod memory;
 mod report;
+pub mod scale;
 mod server;
 mod stalled;
 mod storm;
 mod streams;
+mod through;
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
@@ -25,6 +29,7 @@ use self::{
 };
 use crate::{
     figure::median,
+    peers::{self, Peer, Places},
     process::{open_files_limit, pin_self},
 };
 
@@ -71,6 +76,7 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<bool> {
         wanted: args.goal.iter().copied().collect(),
         rows: Vec::new(),
         measured: Vec::new(),
+        missing: Vec::new(),
     };
     bench.saturated().await?;
     bench.paced().await?;
@@ -79,17 +85,20 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<bool> {
     bench.storms().await?;
     bench.memory().await?;
     bench.stalled().await?;
+    bench.through().await?;
+    bench.fan_out().await?;
+    bench.durable().await?;
+    bench.peers(!args.no_pin).await?;
     bench.rows.sort_by_key(|row| row.goal);
-    say(&format!("\n{}\n{}", table(&bench.rows), NOT_HERE));
+    let missing = bench.missing.iter().map(|missing| format!("Not measured: {missing}\n")).collect::<String>();
+    say(&format!("\n{}\n{missing}", table(&bench.rows)));
     if let Some(path) = args.json {
         let all = serde_json::json!({ "rounds": bench.rounds, "rows": bench.rows, "streams": bench.measured });
         std::fs::write(path, serde_json::to_string_pretty(&all)?)?;
     }
-    Ok(bench.rows.iter().all(|row| row.verdict != report::Verdict::Missed))
+    // What could not be measured was not reached either.
+    Ok(bench.missing.is_empty() && bench.rows.iter().all(|row| row.verdict != report::Verdict::Missed))
 }
-
-/// What the table leaves out.
-const NOT_HERE: &str = "Not measured here: 3 and 4 (other servers), 10, 19; 20 is `cargo run --release --example durable`.";
 
 struct Bench {
     programs: Programs,
@@ -99,6 +108,8 @@ struct Bench {
     wanted: BTreeSet<u8>,
     rows: Vec<Row>,
     measured: Vec<Streamed>,
+    /// What could not be measured, and why.
+    missing: Vec<String>,
 }
 
 /// Figures of one kind at one number of sessions, round by round.
@@ -362,6 +373,117 @@ impl Bench {
         }
         let note = format!("{} us alone; the hub grew by {} KiB more", short(median(&alone_p99)), short(median(&grown)));
         self.push(Row::new(22, "p99 of 100 readers beside a stalled one, to alone", &ratios, "x", Better::Less, 1.1, 1.1).note(note));
+        Ok(())
+    }
+}
+
+impl Bench {
+    /// Goal 10.
+    async fn through(&mut self) -> anyhow::Result<()> {
+        if !self.wants(&[10]) {
+            return Ok(());
+        }
+        let (mut first, mut gap, mut notes) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..self.rounds {
+            let (direct, through) = through::both(&self.programs, if self.quick { 5 } else { 20 }).await?;
+            first.push(through.first_p50_ms - direct.first_p50_ms);
+            gap.push(through.gap_p99_ms - direct.gap_p99_ms);
+            notes.push(format!(
+                "first {:.2} and {:.2} ms, gap off {:.2} and {:.2} ms, direct and through",
+                direct.first_p50_ms, through.first_p50_ms, direct.gap_p99_ms, through.gap_p99_ms
+            ));
+        }
+        let what = "one stream through the hub, against direct, added";
+        self.push(Row::new(10, format!("{what} to the first token, p50"), &first, "ms", Better::Less, 0.5, 0.25));
+        let note = notes.pop().unwrap_or_default();
+        self.push(Row::new(10, format!("{what} to the gap, p99"), &gap, "ms", Better::Less, 0.2, 0.02).note(note));
+        Ok(())
+    }
+
+    /// Goal 19.
+    async fn fan_out(&mut self) -> anyhow::Result<()> {
+        if !self.wants(&[19]) {
+            return Ok(());
+        }
+        let (mut ratios, mut notes) = (Vec::new(), Vec::new());
+        for _ in 0..self.rounds {
+            let bare = fanout::fan_out(&self.programs, Kind::Bare, self.many(), self.window).await?;
+            let hub = fanout::fan_out(&self.programs, Kind::Sqlite, self.many(), self.window).await?;
+            ratios.push(hub.cpu_us / bare.cpu_us);
+            notes.push(format!(
+                "{:.2} against {:.2} us; p50 {:.1} against {:.1}, p99 {:.1} against {:.1} ms; {:.1} % of the pace kept",
+                hub.cpu_us,
+                bare.cpu_us,
+                hub.p50_ms,
+                bare.p50_ms,
+                hub.p99_ms,
+                bare.p99_ms,
+                hub.kept * 100.0
+            ));
+        }
+        let what = format!("fan-out 1 to {} at 100/s, CPU per delivery, to a bare broadcast", self.many());
+        let note = notes.pop().unwrap_or_default();
+        self.push(Row::new(19, what, &ratios, "x", Better::Less, 1.3, 1.05).note(note));
+        Ok(())
+    }
+
+    /// Goal 20.
+    async fn durable(&mut self) -> anyhow::Result<()> {
+        if !self.wants(&[20]) {
+            return Ok(());
+        }
+        let events = if self.quick { 100_000 } else { 1_000_000 };
+        let Some(found) = durable::appends(&self.programs.load, self.rounds, events).await? else {
+            self.missing.push("20, because the example is not built: cargo build --release --example durable".to_owned());
+            return Ok(());
+        };
+        for appends in found {
+            let note = format!("{}/s", short(appends.rate));
+            self.push(Row::new(20, format!("{}, to plain rows", appends.name), &[appends.ratio], "x", Better::More, 0.6, 1.0).note(note));
+            self.push(Row::new(
+                20,
+                format!("{}, bytes written per byte", appends.name),
+                &[appends.amplification],
+                "",
+                Better::Less,
+                3.0,
+                2.4,
+            ));
+        }
+        Ok(())
+    }
+
+    /// Goals 3 and 4.
+    async fn peers(&mut self, pin: bool) -> anyhow::Result<()> {
+        if !self.wants(&[3, 4]) {
+            return Ok(());
+        }
+        let many = self.many();
+        let compared = [
+            (3, Peer::ExpressWs, 100, 3.0, 5.0),
+            (3, Peer::ExpressWs, many, 5.0, 8.0),
+            (4, Peer::FastapiSse, many, 10.0, 15.0),
+            (4, Peer::Socketio, many, 5.0, 8.0),
+        ];
+        let places = match Places::find(Some(&self.programs.hub), None, pin) {
+            Ok(places) => places,
+            Err(error) => {
+                self.missing.push(format!("3 and 4: {error}"));
+                return Ok(());
+            }
+        };
+        for (goal, peer, sessions, must, aim) in compared {
+            if !self.wants(&[goal]) {
+                continue;
+            }
+            match peers::ratios(&places, peer, sessions, self.rounds, self.window).await? {
+                Ok((ratios, note)) => {
+                    let what = format!("saturated, {sessions} sessions, log on, to {}", peer.name());
+                    self.push(Row::new(goal, what, &ratios, "x", Better::More, must, aim).note(note));
+                }
+                Err(how) => self.missing.push(format!("{goal}: {how}")),
+            }
+        }
         Ok(())
     }
 }

@@ -72,10 +72,10 @@ pub(super) struct Server {
     pub(super) address: SocketAddr,
     /// Its process.
     pub(super) process: Process,
-    _running: Running,
+    running: Running,
 }
 
-#[allow(dead_code, reason = "held to be dropped")]
+#[allow(dead_code, reason = "some is held only to be dropped")]
 enum Running {
     Bare(Child),
     Hub(Box<Hub>, Option<VendorProcess>),
@@ -91,7 +91,7 @@ impl Server {
         options.core = Some(SERVER_CORE);
         options.storage = if kind == Kind::Memory { "memory" } else { "sqlite" };
         // A thousand sessions are to stream at once; the bound of the process is not lifted with the others.
-        let room = ("AGENT_HUB_RUNTIME__TASKS_PER_NODE".to_owned(), "10000".to_owned());
+        let room = ("AGENT_HUB_RUNTIME__TASKS_PER_NODE".to_owned(), "100000".to_owned());
         options.environment = environment.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).chain([room]).collect();
         let vendor = match kind {
             Kind::Bare => return Self::bare(&programs.load).await,
@@ -114,7 +114,13 @@ impl Server {
         let mut options = options.with("AGENT_HUB_RUNTIME__TASKS_PER_NODE", 100_000);
         options.core = Some(SERVER_CORE);
         let hub = Hub::start(options).await?;
-        Ok(Self { address: hub.address(), process: hub.process()?, _running: Running::Hub(Box::new(hub), vendor) })
+        Ok(Self { address: hub.address(), process: hub.process()?, running: Running::Hub(Box::new(hub), vendor) })
+    }
+
+    /// Where its fake vendor listens, if it has one.
+    pub(super) fn vendor_address(&self) -> Option<String> {
+        let Running::Hub(_, Some(vendor)) = &self.running else { return None };
+        Some(vendor.url.strip_prefix("http://")?.split('/').next()?.to_owned())
     }
 
     async fn bare(load: &Path) -> anyhow::Result<Self> {
@@ -129,6 +135,6 @@ impl Server {
             }
             sleep(Duration::from_millis(5)).await;
         }
-        Ok(Self { address, process: Process(child.id().context("the bare server ended")?), _running: Running::Bare(child) })
+        Ok(Self { address, process: Process(child.id().context("the bare server ended")?), running: Running::Bare(child) })
     }
 }

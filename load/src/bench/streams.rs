@@ -48,7 +48,8 @@ pub(super) async fn saturated(programs: &Programs, kind: Kind, sessions: usize, 
     // A few sessions share what a core can do, so their answers are over sooner.
     let window = if sessions < 50 { window.min(Duration::from_secs(2)) } else { window };
     // No answer ends within the window, so nothing but tokens is measured.
-    let server = Server::start(programs, kind, &[("AGENT_HUB_RUNTIME__ANSWER_BYTES", "64 MiB".to_owned())]).await?;
+    let long = ("AGENT_HUB_RUNTIME__ANSWER_BYTES", "64 MiB".to_owned());
+    let server = Server::start(programs, kind, &[long, room_for(sessions)]).await?;
     let fleet = Fleet::open(&server, sessions).await?;
     fleet.submit(&format!("/pace 0 /tokens {ENDLESS}"), Duration::ZERO).await?;
     fleet.read_rounds(Duration::from_secs(20), |tally| tally.seen.iter().all(|seen| seen.first_token.is_some())).await?;
@@ -59,16 +60,36 @@ pub(super) async fn saturated(programs: &Programs, kind: Kind, sessions: usize, 
     watch.stop(&fleet, kind)
 }
 
+/// Connections a hub must allow.
+fn room_for(sessions: usize) -> (&'static str, String) {
+    ("AGENT_HUB_SERVER__MAX_CONNECTIONS", (sessions + 200).max(1000).to_string())
+}
+
 /// Fifty tokens a second per session, out of phase, stamped at the source (by the bare server just before writing).
 ///
 /// # Errors
 /// The server does not start, or breaks.
 pub(super) async fn paced(programs: &Programs, kind: Kind, sessions: usize, window: Duration) -> anyhow::Result<Streamed> {
-    let server = Server::start(programs, kind, &[]).await?;
+    paced_at(programs, kind, sessions, Duration::from_millis(20), window).await
+}
+
+/// The same at another pace.
+///
+/// # Errors
+/// As [`paced`].
+pub(super) async fn paced_at(
+    programs: &Programs,
+    kind: Kind,
+    sessions: usize,
+    pace: Duration,
+    window: Duration,
+) -> anyhow::Result<Streamed> {
+    let server = Server::start(programs, kind, &[room_for(sessions)]).await?;
     let mut fleet = Fleet::open(&server, sessions).await?;
     fleet.follow();
-    fleet.submit(&format!("/pace 20 /tokens {ENDLESS} /stamp"), Duration::from_secs(1)).await?;
-    sleep(Duration::from_secs(1)).await;
+    let spread = pace.max(Duration::from_secs(1));
+    fleet.submit(&format!("/pace {} /tokens {ENDLESS} /stamp", pace.as_secs_f64() * 1e3), spread).await?;
+    sleep(spread).await;
     {
         let mut tally = fleet.tally.borrow_mut();
         tally.stamped = true;

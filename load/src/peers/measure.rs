@@ -150,7 +150,7 @@ async fn cancels(crowd: &Crowd) -> anyhow::Result<(Option<f64>, Option<u64>)> {
 }
 
 /// Tokens a second, CPU per thousand of them in milliseconds, the load's share of its core, and answers that failed.
-async fn saturated(places: &Places, peer: Peer, sessions: usize, window: Duration) -> anyhow::Result<(f64, f64, f64, u64)> {
+pub(super) async fn saturated(places: &Places, peer: Peer, sessions: usize, window: Duration) -> anyhow::Result<(f64, f64, f64, u64)> {
     let server = Server::start(peer, places).await?;
     warm_up(peer, &server).await?;
     let crowd = Crowd::open(peer, server.address, sessions).await?;

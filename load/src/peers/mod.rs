@@ -15,7 +15,7 @@ use clap::Args;
 
 pub use self::{dialect::Peer, server::Places};
 use self::{
-    measure::{Found, measure},
+    measure::{Found, measure, saturated},
     server::CLIENT_CORE,
 };
 use crate::{figure::median, process::pin_self, results::short};
@@ -162,7 +162,7 @@ fn say(text: &str) {
     println!("{text}");
 }
 
-/// Saturated tokens a second of the hub to another server's, round by round, for the goals.
+/// Saturated tokens a second of the hub to another server's, round by round, for the goals, and a remark; or why the other cannot be started.
 ///
 /// # Errors
 /// As [`run`].
@@ -172,14 +172,21 @@ pub async fn ratios(
     sessions: usize,
     rounds: usize,
     window: Duration,
-) -> anyhow::Result<Option<(Vec<f64>, String)>> {
-    if places.missing(other).is_some() {
-        return Ok(None);
+) -> anyhow::Result<Result<(Vec<f64>, String), String>> {
+    if let Some(how) = places.missing(other) {
+        return Ok(Err(how));
     }
-    let found = compare(places, &[Peer::Hub, other], &[sessions], rounds, window).await?;
-    let rates = |peer: Peer| found.iter().filter(move |found| found.peer == peer).map(|found| found.saturated);
+    let mut found: Vec<(Peer, f64)> = Vec::new();
+    for _ in 0..rounds {
+        for peer in [Peer::Hub, other] {
+            let (rate, ..) = saturated(places, peer, sessions, window).await?;
+            found.push((peer, rate));
+        }
+    }
+    let found = &found;
+    let rates = |peer: Peer| found.iter().filter(move |(of, _)| *of == peer).map(|(_, rate)| *rate);
     let ratios = rates(Peer::Hub).zip(rates(other)).map(|(hub, other)| hub / other).collect();
     let middle = |peer: Peer| short(median(&rates(peer).collect::<Vec<_>>()));
     let note = format!("{}/s against {}/s, both fed by the fake vendor", middle(Peer::Hub), middle(other));
-    Ok(Some((ratios, note)))
+    Ok(Ok((ratios, note)))
 }

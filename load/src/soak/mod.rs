@@ -5,12 +5,12 @@ pub mod autobahn;
 pub mod cancel_races;
 pub mod disconnects;
 pub mod kills;
+pub mod proxy;
 pub mod silent_sockets;
 pub mod slow_reader;
 
 mod ledger;
 mod player;
-mod proxy;
 
 use std::{fmt, path::PathBuf};
 
