@@ -162,7 +162,8 @@ fn tail(found: &Distribution) -> Vec<(f64, f64)> {
         seen += *here as f64;
         // The last value is one of so many, and stands where that is.
         let left = ((count - seen) / count).max(0.5 / count);
-        (-left.log10(), *value as f64)
+        // Two frames of one read are no time apart; a microsecond is where the axis may begin.
+        (-left.log10(), (*value as f64).max(1e3))
     };
     found.buckets.iter().map(point).collect()
 }

@@ -40,7 +40,7 @@ use self::{
     target::Loaded,
 };
 use crate::{
-    process::Process,
+    process::{Process, open_files_limit},
     results::{self, AtMeeting, HubSecond, HubUse, Results},
     scenario::{SHIPPED, Scenario},
     wire::now_nanos,
@@ -110,8 +110,10 @@ pub async fn results_of(args: &RunArgs) -> anyhow::Result<Results> {
     anyhow::ensure!(args.scale > 0.0 && args.scale.is_finite(), "--scale: expected a number above 0");
     let text = text_of(&args.scenario)?;
     let scenario = worker::scenario_of(&text, args.scale).with_context(|| format!("scenario {}", args.scenario))?;
-    let loaded = Loaded::open(&scenario, args).await?;
     let processes = args.processes.unwrap_or(scenario.processes).clamp(1, scenario.sockets());
+    let sources = args.sources.unwrap_or(scenario.sources);
+    check_room(scenario.sockets(), processes, sources)?;
+    let loaded = Loaded::open(&scenario, args).await?;
     let assignment = Assignment {
         scenario: text,
         scale: args.scale,
@@ -119,7 +121,7 @@ pub async fn results_of(args: &RunArgs) -> anyhow::Result<Results> {
         run: now_nanos(),
         index: 0,
         of: processes,
-        sources: args.sources.unwrap_or(scenario.sources),
+        sources,
         authority: loaded.authority.clone(),
         tokens: loaded.tokens.clone(),
         begins_at: 0,
@@ -140,6 +142,25 @@ fn text_of(scenario: &str) -> anyhow::Result<String> {
         let names = SHIPPED.map(|shipped| shipped.name).join(", ");
         format!("{scenario:?} is no file that can be read, and no scenario that ships ({names})")
     })
+}
+
+/// Ports that one source address has towards one port of a server.
+const PORTS: usize = 28_000;
+/// Files of a load process that are no scripted sockets.
+const OTHER_FILES: usize = 200;
+
+/// Whether so many sockets can be had at all; said before anything is started.
+fn check_room(sockets: usize, processes: usize, sources: u8) -> anyhow::Result<()> {
+    let (each, files) = (sockets.div_ceil(processes), open_files_limit().saturating_sub(OTHER_FILES));
+    if each > files {
+        let needed = sockets.div_ceil(files.max(1));
+        bail!("{each} sockets are more than a load process may open here ({files}): --processes {needed}, or more sessions on each socket");
+    }
+    let ports = PORTS * usize::from(sources.max(1));
+    if sockets > ports {
+        bail!("{sockets} sockets are more than {sources} source addresses have ports for: --sources {}", sockets.div_ceil(PORTS));
+    }
+    Ok(())
 }
 
 /// The load processes. With one, it is a thread of this one.
@@ -366,6 +387,14 @@ fn say(text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn more_sockets_than_there_is_room_for_are_refused_with_what_helps() {
+        assert!(check_room(10, 1, 0).is_ok());
+        let text = |sockets, processes, sources| check_room(sockets, processes, sources).expect_err("too many").to_string();
+        assert!(text(10_000_000, 1, 200).contains("--processes"));
+        assert!(text(60_000, 60_000, 1).contains("--sources 3"));
+    }
 
     #[test]
     fn a_meeting_is_over_when_every_process_is_there_or_gone() {
