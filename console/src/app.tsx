@@ -82,9 +82,6 @@ export function App() {
           >
             <DrawerFocus open={drawer} />
             <nav class="side-nav" aria-label="Elsewhere">
-              <a href={hashOf({ at: "sessions" })} onClick={closeDrawer}>
-                Sessions
-              </a>
               <a href={hashOf({ at: "numbers" })} onClick={closeDrawer}>
                 Numbers
               </a>

@@ -28,14 +28,15 @@ export class Followed {
   /** Events that were here and had to go. */
   dropped = 0;
   pending: Pending[] = [];
-  #named = false;
+  #named: boolean;
   #listeners = new Set<() => void>();
   #frame = onFrame(() => this.#listeners.forEach((listener) => listener()));
 
   constructor(
     readonly session: Session,
-    readonly whole: boolean,
+    named: boolean,
   ) {
+    this.#named = named;
     session.onEvent((event) => this.#take(event));
     session.onAttached(({ kept }) => {
       // Another history: what was listed is not in it.
@@ -75,7 +76,7 @@ export class Followed {
   #take(event: HubEvent): void {
     this.events.push(event);
     if (this.events.length > EVENTS_KEPT * 1.1) this.dropped += this.events.splice(0, this.events.length - EVENTS_KEPT).length;
-    if (event.type === "session_created" && event.data.name) this.#named = true;
+    if (event.type === "session_updated" && event.data.name) this.#named = true;
     if (event.type === "task_queued") this.#settle(event.taskId);
     if (LIST_CHANGES.has(event.type)) listChanged();
     this.#frame.ask();
@@ -91,7 +92,7 @@ export class Followed {
 
   /** A session without a name is found again by its first prompt. */
   #nameAfter(prompt: string): void {
-    if (this.#named || this.session.conversation.session.name) return;
+    if (this.#named) return;
     this.#named = true;
     const name = excerpt(prompt, 60);
     void this.session.ready.then(() => updateSession(this.session.id, { name })).catch(() => {});
@@ -164,7 +165,7 @@ export function useFollowed(one: Followed | undefined): void {
 }
 
 export function create(asked: NewSession): Followed {
-  const made = new Followed(theHub().create(asked), true);
+  const made = new Followed(theHub().create(asked), Boolean(asked.name));
   keep(made);
   return made;
 }
@@ -177,11 +178,11 @@ export async function follow(id: string): Promise<Followed> {
     return there;
   }
   const connection = theHub();
-  const { cursor } = await sessionDetails(id);
+  const { cursor, name } = await sessionDetails(id);
   const whole = Number(cursor.split(".")[1]) <= READ_WHOLE_UP_TO;
   const now = followed.get(id);
   if (now && now.session.state !== "closed") return now;
-  const one = new Followed(connection.open(id, whole ? { after: "start" } : {}), whole);
+  const one = new Followed(connection.open(id, whole ? { after: "start" } : {}), Boolean(name));
   keep(one);
   return one;
 }

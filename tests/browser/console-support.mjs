@@ -50,9 +50,8 @@ export const writing = (page) => page.locator("#conversation .message.streaming"
 /** Until some of an answer is being written. */
 export const begun = (page, characters = 40) =>
   until("some of the answer", async () => (await writing(page).count()) > 0 && (await writing(page).last().textContent()).length > characters);
-/** Until nothing is being worked on. */
-export const quiet = (page) =>
-  until("the end of the task", async () => (await page.locator("#stop").count()) === 0 && (await page.locator(".message.streaming, .message.waiting").count()) === 0);
+/** Until nothing is being worked on. Looked at in one moment: what waits now may run a moment later. */
+export const quiet = (page) => until("the end of the task", () => page.evaluate(() => !document.querySelector("#stop, .message.streaming, .message.waiting")));
 
 export const sessionOf = (page) => new URL(page.url()).hash.split("/")[2];
 

@@ -46,6 +46,30 @@ test("a suggestion goes into the box", async () => {
   await other.close();
 });
 
+test("a session has the name it was given, or waits for its first prompt without one", async () => {
+  const other = await tabs.open();
+  await other.getByText("Name it, or begin without a prompt").click();
+  await other.getByLabel("Name", { exact: true }).fill("Tide tables");
+  await ask(other, "/echo high water");
+  await quiet(other);
+  await until("the name", async () => (await hub.get(`/api/v1/agents/sessions/${sessionOf(other)}`)).name === "Tide tables");
+  await ask(other, "/echo low water");
+  await quiet(other);
+  assert.equal((await hub.get(`/api/v1/agents/sessions/${sessionOf(other)}`)).name, "Tide tables");
+
+  await other.keyboard.press("Shift+Tab");
+  await other.keyboard.press("n");
+  await other.getByText("Name it, or begin without a prompt").click();
+  await other.getByRole("button", { name: "Begin an empty session" }).click();
+  await other.getByText("Nothing said yet.").waitFor();
+  await screenshot(other, "console-03b-empty");
+  await other.getByRole("button", { name: /Call three tools/ }).click();
+  await prompt(other).press("Enter");
+  await until("the answer", async () => /All 3 steps are done/.test((await answers(other).allTextContents()).join()));
+  await until("the name", async () => (await hub.get(`/api/v1/agents/sessions/${sessionOf(other)}`)).name === "/steps 3 Look it up");
+  await other.close();
+});
+
 test("steps and tool calls stand in the timeline", async () => {
   await ask(page, '/tool web_search {"query":"sea birds"} /steps 3');
   await quiet(page);

@@ -5,7 +5,7 @@ const DEMO: [name: string, prompt: string][] = [
   ["Think first", "/reason 40 What should I say first? /tokens 60"],
   ["Call three tools", "/steps 3 Look it up"],
   ["Ask me something", "/ask Which colour do you like?"],
-  ["Take long, then stop it", "Tell me everything /tokens 3000"],
+  ["Stop a long one", "Tell me everything /tokens 3000"],
   ["5,000 tokens at once", "/pace 0 /tokens 5000"],
   ["Fail half-way", "/fail 500 after 20"],
   ["Fall silent", "/hang 8"],
