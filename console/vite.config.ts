@@ -3,6 +3,8 @@ import { defineConfig } from "vitest/config";
 
 const client = (file: string) => fileURLToPath(new URL(`../clients/typescript/src/${file}`, import.meta.url));
 
+const hub = process.env["HUB"] ?? "http://127.0.0.1:3000";
+
 export default defineConfig({
   base: "/console/",
   resolve: {
@@ -19,8 +21,8 @@ export default defineConfig({
     reportCompressedSize: false,
   },
   server: {
-    // `npm run dev` beside a hub on its usual port.
-    proxy: Object.fromEntries(["/api", "/auth", "/metrics", "/ws"].map((path) => [path, { target: "http://127.0.0.1:3000", ws: path === "/ws" }])),
+    // `npm run dev` beside a hub on its usual port, or the one HUB names. To the hub the page is one of its own.
+    proxy: Object.fromEntries(["/api", "/auth", "/metrics", "/health", "/ws"].map((path) => [path, { target: hub, ws: path === "/ws", changeOrigin: true, headers: { origin: hub } }])),
   },
   test: { include: ["test/**/*.test.ts"] },
 });

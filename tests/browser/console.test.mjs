@@ -1,5 +1,7 @@
 // The console as a person uses it: ask, watch, stop, steer, answer, lose the network, lose the hub; and a second tab that sees the same.
 import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import path from "node:path";
 import { after, afterEach, before, test } from "node:test";
 import { Hub, browser, screenshot, sleep, until } from "./support.mjs";
 import { Network, Tabs, answer, answers, ask, begun, link, logged, prompt, quiet, said, sameAsLog, sessionOf, writing } from "./console-support.mjs";
@@ -346,6 +348,46 @@ test("a link to the session is copied, and says what it is", async () => {
   await page.locator(".toast", { hasText: "nobody else can read it" }).waitFor();
   await screenshot(page, "console-19-link");
   assert.equal(await page.evaluate(() => navigator.clipboard.readText()), `${hub.url}/#/s/${sessionOf(page)}`);
+});
+
+test("where the browser does not let a page copy, the link is shown", async () => {
+  const other = await chrome.context.newPage();
+  await other.addInitScript(() => Object.defineProperty(navigator, "clipboard", { value: undefined }));
+  await other.goto(`${hub.url}/#/s/${sessionOf(page)}`);
+  await link(other, "live");
+  await other.getByRole("button", { name: "Copy link" }).click();
+  assert.equal(await other.getByRole("dialog").getByLabel("Link", { exact: true }).inputValue(), `${hub.url}/#/s/${sessionOf(page)}`);
+  await other.close();
+});
+
+test("a session is begun with the agent that was chosen", async () => {
+  const several = await Hub.start();
+  await several.kill();
+  writeFileSync(path.join(several.directory, "agent-hub.toml"), '[agents.assistant]\ndescription = "Helps with anything"\n\n[agents.poet]\ndescription = "Answers in verse"\ninstructions = "Answer in verse."\n');
+  await several.run();
+  const other = await tabs.open("", { url: several.url });
+  try {
+    await other.getByRole("radio", { name: /poet/ }).check();
+    await screenshot(other, "console-23-agents");
+    await ask(other, "/echo A verse");
+    await quiet(other);
+    assert.equal((await several.get(`/api/v1/agents/sessions/${sessionOf(other)}`)).agent, "poet");
+    assert.match(await other.locator("#sessions [aria-current=page]").textContent(), /poet/);
+  } finally {
+    await other.close();
+    await several.stop();
+  }
+});
+
+test("a session that is deleted elsewhere says so", async () => {
+  const other = await tabs.open();
+  await ask(other, "/echo soon gone");
+  await quiet(other);
+  const answered = await fetch(`${hub.url}/api/v1/agents/sessions/${sessionOf(other)}`, { method: "DELETE", headers: { Authorization: "Bearer " + (await hub.token()) } });
+  assert.equal(answered.status, 204);
+  await other.getByText("The session has been deleted.").waitFor();
+  assert.ok(await prompt(other).isDisabled());
+  await other.close();
 });
 
 test("rename, tag, end and delete", async () => {

@@ -53,7 +53,7 @@ export function ConversationView({ conversation, pending = [], connected = true,
           {pending.map((one) => (
             <Unsent key={one.taskId} pending={one} connected={connected} onForget={onForget && (() => onForget(one))} />
           ))}
-          {conversation.ended && <p class="note">The session has {conversation.ended === "deleted" ? "been deleted" : conversation.ended === "expired" ? "expired" : "ended"}. Its log stays readable.</p>}
+          {conversation.ended && <p class="note">{ENDED[conversation.ended] ?? "The session has ended. Its log stays readable."}</p>}
           {nothing && !conversation.ended && empty}
         </div>
       </div>
@@ -65,6 +65,11 @@ export function ConversationView({ conversation, pending = [], connected = true,
     </div>
   );
 }
+
+const ENDED: Record<string, string> = {
+  deleted: "The session has been deleted. What stands here is all that is left of it.",
+  expired: "The session has expired. Its log stays readable.",
+};
 
 const isAtWork = ({ status }: TaskView): boolean => status === "running" || status === "suspended";
 

@@ -146,6 +146,11 @@ function Open({ followed, hub, link, able }: { followed: Followed; hub: Hub; lin
           onCancel={(taskId) => void session.task(taskId).cancel("Taken back").catch((error: unknown) => toast(complaint(error), "bad"))}
           onForget={forget}
         />
+        {session.error && !conversation.ended && link.state !== "closed" && (
+          <p class="link-notice closed" role="alert">
+            The hub does not show this session any more: {session.error.message}. What stands here is from before.
+          </p>
+        )}
         {link.explain && <LinkNotice link={link} hub={hub} />}
         <Composer
           busy={current !== undefined}
