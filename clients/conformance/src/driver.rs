@@ -43,6 +43,15 @@ pub struct Driver {
     transcript: Transcript,
 }
 
+/// See [`Driver::report_or`].
+#[derive(Debug)]
+pub enum Event<T> {
+    /// The driver reports, or writes what is no report.
+    Report(Result<Value, String>),
+    /// An order came.
+    Order(T),
+}
+
 enum Runs {
     Program(Child),
     Here(JoinHandle<anyhow::Result<()>>),
@@ -98,6 +107,17 @@ impl Driver {
     pub async fn report(&mut self, until: Instant) -> Option<Result<Value, String>> {
         let late = |_| Some(Err("nothing was reported in time".to_owned()));
         timeout_at(until, self.reports.recv()).await.unwrap_or_else(late)
+    }
+
+    /// The next report, or the next of these orders, whichever is there first. `None` after the last report.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn report_or<T>(&mut self, orders: &mut mpsc::Receiver<T>) -> Option<Event<T>> {
+        tokio::select! {
+            report = self.reports.recv() => report.map(Event::Report),
+            Some(order) = orders.recv() => Some(Event::Order(order)),
+        }
     }
 
     /// The end of its orders. Returns the reports that still came.
