@@ -339,6 +339,8 @@ async def test_commands_nobody_waits_for_take_no_room_and_are_not_sent(server: F
                 async with asyncio.timeout(0):
                     await session.end()
         task = session.submit("x")
+        await asyncio.sleep(0)
+        assert len(hub._unanswered._commands) == 2
         peer = await server.welcome()
         await peer.expect("create_session")
         await peer.expect("submit_task", taskId=task.id)

@@ -138,6 +138,11 @@ async def test_duplicates_are_ignored_and_gaps_filled(server: FakeHub) -> None:
         assert seen == [2, "kept", 3, 4, 5, 6]
         assert session.task(TASK).text() == "bcdef"
         assert state_of(session) == "live"
+        # The next gap is another one.
+        await peer.send(token(8, "h"))
+        await until(lambda: session.state == "replaying")
+        assert session._later is None
+        await peer.expect("attach_session", sessionId=SESSION, after="e1.6")
 
 
 async def test_the_same_gap_again_is_not_asked_for_as_fast_as_it_is_answered(server: FakeHub) -> None:
@@ -148,12 +153,15 @@ async def test_the_same_gap_again_is_not_asked_for_as_fast_as_it_is_answered(ser
         await peer.send(attached(2, 3), token(3, "c"))
         await until(lambda: session._later is not None)
         # A new connection does not wait for that.
+        later = session._later
+        assert later is not None
         peer.reset()
         peer = await server.welcome()
         await peer.expect("attach_session", after="e1.1")
         await peer.send(attached(2, 3), token(2, "b"), token(3, "c"), caught_up(3))
         await until(lambda: session.state == "live")
         assert session._later is None
+        assert later.cancelled()
         assert session.task(TASK).text() == "bc"
 
 
@@ -621,8 +629,10 @@ async def test_who_iterates_too_slowly_is_told(server: FakeHub, monkeypatch: pyt
         assert task.text() == "23456"
 
 
-async def test_a_long_replay_lets_others_run(server: FakeHub) -> None:
-    count = 20_000
+async def test_a_long_replay_lets_others_run(server: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Far less than what comes in one piece from the network.
+    monkeypatch.setattr("agent_hub_client.session._FEED", 128)
+    count = 10_000
     async with client(server) as hub:
         session, peer = await begin(server, hub)
         taken: list[int] = []

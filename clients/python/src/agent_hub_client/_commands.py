@@ -65,16 +65,20 @@ class Unanswered:
     def _keep(self, command: Command) -> Command:
         self._last_id = command.id
         self._commands[command.id] = command
+        command.answer.add_done_callback(lambda answer: self._forget_unsent(command))
         return command
+
+    def _forget_unsent(self, command: Command) -> None:
+        """One that was sent waits for its answer, or for the next connection, whether or not anybody waits for it."""
+        if command.answer.cancelled() and command.sends == 0:
+            self._commands.pop(command.id, None)
 
     def get(self, id: object) -> Command | None:
         return self._commands.get(id) if type(id) is int else None
 
-    def give_up(self, command: Command) -> bool:
-        """Before it is sent: whether that is not worth it, because nobody waits or it was answered."""
-        if command.answer.cancelled():
-            self._commands.pop(command.id, None)
-        return command.id not in self._commands
+    def holds(self, command: Command) -> bool:
+        """Whether it is still to be sent: not answered, and somebody waits."""
+        return command.id in self._commands
 
     def answer(self, id: object, answer: AckMessage | Exception) -> Command | None:
         """Gives an answer to who waits for it. None: it answers nothing."""

@@ -401,7 +401,7 @@ class Hub:
             while True:
                 while self._outbox:
                     now = loop.time()
-                    if self._unanswered.give_up(self._outbox[0]):
+                    if not self._unanswered.holds(self._outbox[0]):
                         self._outbox.popleft()
                     elif (wait := self._held_until - now) > 0 or (wait := pace.take(now)) > 0:
                         await asyncio.sleep(wait)
