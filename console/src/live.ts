@@ -25,8 +25,6 @@ export interface Pending {
 /** A session that is followed: the client's, with what the page keeps beside it. */
 export class Followed {
   readonly events: HubEvent[] = [];
-  /** Events that were here and had to go. */
-  dropped = 0;
   pending: Pending[] = [];
   #named: boolean;
   #listeners = new Set<() => void>();
@@ -40,7 +38,7 @@ export class Followed {
     session.onEvent((event) => this.#take(event));
     session.onAttached(({ kept }) => {
       // Another history: what was listed is not in it.
-      if (!kept) this.events.length = this.dropped = 0;
+      if (!kept) this.events.length = 0;
     });
     session.onChange(() => {
       // A snapshot may have what was pending, without an event that says so.
@@ -75,7 +73,7 @@ export class Followed {
 
   #take(event: HubEvent): void {
     this.events.push(event);
-    if (this.events.length > EVENTS_KEPT * 1.1) this.dropped += this.events.splice(0, this.events.length - EVENTS_KEPT).length;
+    if (this.events.length > EVENTS_KEPT * 1.1) this.events.splice(0, this.events.length - EVENTS_KEPT);
     if (event.type === "session_updated" && event.data.name) this.#named = true;
     if (event.type === "task_queued") this.#settle(event.taskId);
     if (LIST_CHANGES.has(event.type)) listChanged();

@@ -317,6 +317,8 @@ test("the hub is killed in the middle of an answer, and started again", async ()
   await link(other, "live");
   await quiet(page);
   await quiet(other);
+  await page.locator(".activity", { hasText: "taken up again after a restart, attempt 2" }).waitFor();
+  assert.deepEqual(await page.locator(".task").first().locator(".row-took").first().textContent(), "failed, cut short");
   await screenshot(page, "console-17-recovered");
   await sameAsLog(hub, page);
   assert.deepEqual(await said(other), await said(page));

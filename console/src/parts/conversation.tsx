@@ -203,7 +203,7 @@ function Activity({ task, onShow }: { task: TaskView; onShow: (() => void) | und
   const words = [
     calls.length > 0 && `${plural(calls.length, "tool call")}${failed ? `, ${failed} failed` : ""}`,
     task.steers.length > 0 && plural(task.steers.length, "steer"),
-    task.attempt > 1 && `attempt ${task.attempt}`,
+    task.attempt > 1 && `taken up again after a restart, attempt ${task.attempt}`,
   ].filter(Boolean);
   const state =
     task.status === "running"

@@ -75,7 +75,7 @@ function TaskCard({ task, now, open, shown }: { task: TaskView; now: number; ope
       <ol>
         {rows.map((row) =>
           row.kind === "step" ? (
-            <StepRow key={row.seq} step={row.step} call={callOf(row.step, calls)} from={from} to={to} />
+            <StepRow key={row.seq} step={row.step} cutAt={cutAt(row.step, task)} call={callOf(row.step, calls)} from={from} to={to} />
           ) : (
             <SteerRow key={row.seq} steer={row.steer} from={from} to={to} />
           ),
@@ -102,9 +102,24 @@ function callOf(step: StepView, calls: Map<string, ToolCallView>): ToolCallView 
   return same.find((call) => JSON.stringify(call.arguments) === JSON.stringify(step.input)) ?? same.at(-1);
 }
 
-function StepRow({ step, call, from, to }: { step: StepView; call: ToolCallView | undefined; from: number; to: number }) {
+/** A step without an end, behind which there are others or the end of the task, was cut short: the hub was stopped in the middle of it. */
+function cutAt(step: StepView, task: TaskView): number | undefined {
+  if (step.phase !== "started") return undefined;
+  const next = task.steps.find(({ seq }) => seq > step.seq)?.startedAt ?? task.endedAt;
+  return next === undefined ? undefined : Date.parse(next);
+}
+
+interface StepProps {
+  step: StepView;
+  cutAt: number | undefined;
+  call: ToolCallView | undefined;
+  from: number;
+  to: number;
+}
+
+function StepRow({ step, cutAt, call, from, to }: StepProps) {
   const begins = Date.parse(step.startedAt);
-  const ends = step.endedAt ? Date.parse(step.endedAt) : to;
+  const ends = step.endedAt ? Date.parse(step.endedAt) : (cutAt ?? to);
   const isModel = !step.tool || step.tool === "model";
   const given = step.input ?? call?.arguments;
   const came = step.output ?? call?.output;
@@ -112,9 +127,9 @@ function StepRow({ step, call, from, to }: { step: StepView; call: ToolCallView 
     <Row
       name={isModel ? "Model call" : step.name}
       kind={isModel ? "model" : "tool"}
-      phase={step.phase}
+      phase={cutAt === undefined ? step.phase : "failed"}
       at={begins}
-      took={step.phase === "started" ? `${duration(ends - begins)} so far` : duration(ends - begins)}
+      took={cutAt !== undefined ? "cut short" : step.phase === "started" ? `${duration(ends - begins)} so far` : duration(ends - begins)}
       span={[begins, ends]}
       from={from}
       to={to}

@@ -23,7 +23,6 @@ interface Loaded {
   /** Cursor of the last one here. */
   next: string;
   head: number;
-  trouble?: string;
 }
 
 interface Props {
@@ -39,7 +38,12 @@ export function ReplayPage({ id, seq, user }: Props) {
   useEffect(() => {
     const stop = new AbortController();
     setTrouble(undefined);
-    load(id, wanted ? loaded : undefined, stop.signal, setLoaded).catch((error: unknown) => !stop.signal.aborted && setTrouble(complaint(error)));
+    load(id, wanted ? loaded : undefined, stop.signal, setLoaded).catch((error: unknown) => {
+      if (stop.signal.aborted) return;
+      setTrouble(complaint(error));
+      // Another try begins at the beginning: what was read may be of another history.
+      setLoaded(undefined);
+    });
     return () => stop.abort();
   }, [id, wanted]);
 
@@ -68,7 +72,7 @@ async function load(id: string, before: Loaded | undefined, signal: AbortSignal,
   let head = Number(about.cursor.split(".")[1]);
   do {
     const page = await eventPage(id, next, 1000, signal);
-    if (!page.recovered) throw new Error("The hub has another history of this session than the one that was being read. Read it again from its beginning.");
+    if (!page.recovered) throw new Error("The hub has another history of this session than the one that was being read.");
     events = [...events, ...page.events];
     next = page.next;
     head = Math.max(head, Number(page.head.split(".")[1]));
@@ -91,14 +95,12 @@ function Player({ loaded, seq, user, onMore }: { loaded: Loaded; seq: number | u
   const { playing, play, pause } = usePlaying(events, position, setPosition, speed);
   useAddress(about.id, position, total, playing);
 
-  // A link to a moment that has not been loaded yet when the page was opened.
-  const wanted = useRef(seq);
+  // Where to be while the log is still being read: at the moment the link names, otherwise at its end. Until the reader goes elsewhere.
+  const wanted = useRef<number | undefined>(seq ?? Infinity);
   useEffect(() => {
     if (wanted.current === undefined) return;
-    if (wanted.current <= total) {
-      setPosition(wanted.current);
-      wanted.current = undefined;
-    }
+    setPosition(Math.min(wanted.current, total));
+    if (total >= Math.min(wanted.current, head)) wanted.current = undefined;
   }, [total]);
 
   const move = (to: number) => {
@@ -106,7 +108,11 @@ function Player({ loaded, seq, user, onMore }: { loaded: Loaded; seq: number | u
     wanted.current = undefined;
     setPosition(Math.max(0, Math.min(to, total)));
   };
-  const toggle = () => (playing ? pause() : play());
+  const toggle = () => {
+    wanted.current = undefined;
+    if (playing) pause();
+    else play();
+  };
   useKeys({ " ": toggle, ArrowLeft: () => move(position - 1), ArrowRight: () => move(position + 1), Home: () => move(0), End: () => move(total) });
 
   const at = events[position - 1];
