@@ -122,14 +122,15 @@ impl Line {
 
     /// Cancels. Server-sent events have no acknowledgement: the client hangs up.
     pub(super) async fn cancel(&self) -> anyhow::Result<()> {
-        let Way::Socket(wire) = &self.way else {
-            if let Way::Requests(requests) = &self.way {
+        let wire = match &self.way {
+            Way::Socket(wire) => wire,
+            Way::Requests(requests) => {
                 if let Some(stream) = requests.borrow_mut().stream.take() {
                     // Whoever waits for it holds it too: dropping it here would end nothing.
                     SockRef::from(&*stream).shutdown(std::net::Shutdown::Both)?;
                 }
+                return Ok(());
             }
-            return Ok(());
         };
         let (session, task) = (&self.session, self.task.borrow().clone());
         let text = match self.peer {

@@ -55,7 +55,7 @@ impl Book {
     }
 
     /// The cursor before the first event, once the epoch is known. What a snapshot stood for is forgotten: it will come event by event.
-    pub fn from_start(&mut self) -> Option<String> {
+    pub fn rewind(&mut self) -> Option<String> {
         let start = self.start()?;
         if self.ledger.applied() < self.ledger.last() {
             self.position = Position::default();

@@ -97,6 +97,7 @@ impl Meetings {
 }
 
 #[cfg(test)]
+#[allow(clippy::panic, reason = "failing loudly is what a test is for")]
 mod tests {
     use super::*;
 

@@ -38,8 +38,11 @@ pub struct Script {
     /// How logs are read.
     pub verifier: Rc<Verifier>,
     /// Ids of sessions by group and number.
-    pub ids: Rc<dyn Fn(&str, usize) -> SessionId>,
+    pub ids: Ids,
 }
+
+/// The id of a group's n-th session.
+pub type Ids = Rc<dyn Fn(&str, usize) -> SessionId>;
 
 type Done<'a> = Pin<Box<dyn Future<Output = Result<(), Broken>> + 'a>>;
 

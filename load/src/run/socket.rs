@@ -161,31 +161,35 @@ impl Socket {
         self.away = false;
         loop {
             let attempt = self.attempt().await;
-            let mut figures = self.shared.figures.borrow_mut();
-            match attempt {
-                Ok(wire) => {
-                    figures.count(Count::Connects);
-                    figures.open += 1;
-                    self.wire = Some(wire);
-                    self.backoff.reset();
-                    return Ok(());
-                }
-                Err(Attempt::Failed(text)) => {
-                    figures.count(Count::ConnectFailures);
-                    figures.error(&text);
-                    if Instant::now() >= deadline {
-                        return Err(format!("no connection within {:?}: {text}", due.elapsed()));
-                    }
-                }
-                Err(Attempt::Final(text)) => {
-                    figures.count(Count::ConnectFailures);
-                    figures.error(&text);
-                    return Err(text);
-                }
+            if let Some(ended) = self.note_attempt(attempt, due, deadline) {
+                return ended;
             }
-            drop(figures);
             let pause = self.backoff.wait();
             sleep_until((Instant::now() + pause).min(deadline).into()).await;
+        }
+    }
+
+    /// Counts an attempt; says how it all ends, or nothing if there is to be another.
+    fn note_attempt(&mut self, attempt: Result<Wire, Attempt>, due: Instant, deadline: Instant) -> Option<Result<(), Broken>> {
+        let mut figures = self.shared.figures.borrow_mut();
+        match attempt {
+            Ok(wire) => {
+                figures.count(Count::Connects);
+                figures.open += 1;
+                self.wire = Some(wire);
+                self.backoff.reset();
+                Some(Ok(()))
+            }
+            Err(Attempt::Failed(text)) => {
+                figures.count(Count::ConnectFailures);
+                figures.error(&text);
+                (Instant::now() >= deadline).then(|| Err(format!("no connection within {:?}: {text}", due.elapsed())))
+            }
+            Err(Attempt::Final(text)) => {
+                figures.count(Count::ConnectFailures);
+                figures.error(&text);
+                Some(Err(text))
+            }
         }
     }
 

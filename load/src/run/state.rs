@@ -98,7 +98,7 @@ impl State {
         let after = match from {
             StartAt::Cursor => session.book.cursor().map(|cursor| cursor.to_string()),
             // Before the first answer the epoch is not known: a snapshot tells it, and is thrown away.
-            StartAt::Start => session.book.from_start(),
+            StartAt::Start => session.book.rewind(),
             StartAt::Snapshot => None,
         };
         session.then_from_start = from == StartAt::Start && after.is_none();

@@ -21,13 +21,13 @@ use super::{
     figures::{Count, Exported},
     link::{Assignment, Order, Report},
     meeting::Meetings,
-    script::Script,
+    script::{Ids, Script},
     socket::{Shared, Socket},
     verify::Verifier,
 };
 use crate::{
     rng::Rng,
-    scenario::{self, Scenario},
+    scenario::{self, Bound, Scenario, Wanted},
     wire::{Dial, now_nanos, source},
 };
 
@@ -78,11 +78,16 @@ pub fn as_process() -> anyhow::Result<()> {
     writing.join().map_err(|_| anyhow::anyhow!("the writer ended"))?
 }
 
-/// The scenario of an assignment.
+/// The scenario of an assignment, made larger or smaller: its sockets, and the least it wants counted of anything.
 pub fn scenario_of(text: &str, scale: f64) -> anyhow::Result<Scenario> {
     let mut scenario = scenario::read(text)?;
     for group in &mut scenario.groups {
         group.sockets = ((group.sockets as f64 * scale).round() as usize).max(1);
+    }
+    for threshold in &mut scenario.thresholds {
+        if let (Wanted::Count(_) | Wanted::TokensPerSecond, Bound::AtLeast(least)) = (threshold.wanted, &mut threshold.bound) {
+            *least = (*least * scale).floor();
+        }
     }
     Ok(scenario)
 }
@@ -143,7 +148,7 @@ struct Cast {
     shared: Rc<Shared>,
     meetings: Rc<Meetings>,
     verifier: Rc<Verifier>,
-    ids: Rc<dyn Fn(&str, usize) -> SessionId>,
+    ids: Ids,
     tokens: Vec<Rc<str>>,
     address: SocketAddr,
     authority: String,
@@ -219,7 +224,7 @@ impl Cast {
 }
 
 /// Ids follow from run, group and number, so that every process knows those of the others.
-fn ids(scenario: &Scenario, run: u64) -> Rc<dyn Fn(&str, usize) -> SessionId> {
+fn ids(scenario: &Scenario, run: u64) -> Ids {
     let sizes: HashMap<String, usize> = scenario.groups.iter().map(|group| (group.name.clone(), group.sockets * group.sessions)).collect();
     Rc::new(move |group, number| {
         // A group that attaches more sessions than the other has made shares them out.
@@ -236,4 +241,31 @@ fn ids(scenario: &Scenario, run: u64) -> Rc<dyn Fn(&str, usize) -> SessionId> {
 /// The same in every process and every build.
 fn text_hash(text: &str) -> u64 {
     text.bytes().fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::SHIPPED;
+
+    #[test]
+    fn a_smaller_scenario_wants_less() {
+        let storm = SHIPPED.iter().find(|shipped| shipped.name == "reconnect-storm").expect("it ships");
+        let scenario = scenario_of(storm.text, 0.01).expect("good");
+        assert_eq!(scenario.sockets(), 100);
+        let bound = |name: &str| scenario.thresholds.iter().find(|threshold| threshold.name == name).map(|threshold| threshold.bound);
+        assert_eq!(bound("resumes"), Some(Bound::AtLeast(100.0)));
+        assert_eq!(bound("missed.p50"), Some(Bound::AtLeast(100.0)), "what one client sees stays");
+    }
+
+    #[test]
+    fn ids_follow_from_run_group_and_number() {
+        let scenario = scenario_of(SHIPPED[0].text, 1.0).expect("good");
+        let (one, same, other) = (ids(&scenario, 1), ids(&scenario, 1), ids(&scenario, 2));
+        assert_eq!(one("talkers", 3), same("talkers", 3));
+        assert_ne!(one("talkers", 3), other("talkers", 3));
+        assert_ne!(one("talkers", 3), one("talkers", 4));
+        assert_ne!(one("talkers", 3), one("impatient", 3));
+        assert_eq!(one("speaker", 5), one("speaker", 0), "there is one, and everybody gets it");
+    }
 }

@@ -335,6 +335,7 @@ impl Step {
 }
 
 #[cfg(test)]
+#[allow(clippy::panic, reason = "failing loudly is what a test is for")]
 mod tests {
     use super::*;
     use crate::scenario::{Bound, EndKind, Expected, SHIPPED, Stat, Wanted};
