@@ -78,6 +78,10 @@ impl Player {
             }
             go_on = self.round(&mut work).await;
         }
+        // All its tasks have ended and their ends were applied: nothing follows. A connection follows only so many sessions.
+        if go_on.is_some() {
+            go_on = self.ask(json!({"do": "detach", "session": session})).await.map(drop);
+        }
         self.works.push(work);
         go_on
     }
