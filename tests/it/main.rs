@@ -3,6 +3,7 @@
 
 mod cli;
 mod config;
+mod conformance;
 mod dependencies;
 mod deviations;
 mod harness;

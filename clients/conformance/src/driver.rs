@@ -3,13 +3,15 @@
 use std::{
     collections::{HashMap, VecDeque},
     process::Stdio,
+    sync::Arc,
     time::Duration,
 };
 
 use anyhow::Context;
+use futures::future::BoxFuture;
 use serde_json::{Map, Value, json};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader},
+    io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, DuplexStream},
     process::{Child, Command},
     sync::mpsc,
     task::JoinHandle,
@@ -26,12 +28,22 @@ const REPORTS: usize = 4096;
 const PIPE: usize = 64 * 1024;
 
 /// How to start a driver.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum DriverCommand {
     /// A program, for `sh -c`.
     Program(String),
-    /// The Rust client, in this process.
-    Rust,
+    /// In this process: reads orders from the first, writes reports to the second.
+    Here(InProcess),
+}
+
+/// A driver as a function.
+pub type InProcess = Arc<dyn Fn(DuplexStream, DuplexStream) -> BoxFuture<'static, anyhow::Result<()>> + Send + Sync>;
+
+impl DriverCommand {
+    /// The Rust client's.
+    pub fn rust() -> Self {
+        Self::Here(Arc::new(|orders, reports| Box::pin(rust_driver::run(BufReader::new(orders), reports))))
+    }
 }
 
 /// A running driver. Dropping it ends it.
@@ -73,11 +85,11 @@ impl Driver {
                 drop(tokio::spawn(read_complaints(complaints, transcript.clone())));
                 (Box::new(child.stdin.take().context("the driver has no input")?), Runs::Program(child))
             }
-            DriverCommand::Rust => {
+            DriverCommand::Here(run) => {
                 let (input, orders) = tokio::io::duplex(PIPE);
                 let (said, output) = tokio::io::duplex(PIPE);
                 drop(tokio::spawn(read_reports(output, send, transcript.clone())));
-                (Box::new(input), Runs::Here(tokio::spawn(rust_driver::run(BufReader::new(orders), said))))
+                (Box::new(input), Runs::Here(tokio::spawn(run(orders, said))))
             }
         };
         Ok(Self { input: Some(input), reports, runs, orders: 0, transcript })

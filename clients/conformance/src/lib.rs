@@ -9,6 +9,7 @@ pub mod driver;
 pub mod network;
 pub mod pattern;
 pub mod rust_driver;
+pub mod sabotage;
 pub mod server;
 pub mod suite;
 pub mod verdict;
