@@ -1,9 +1,12 @@
 // The client against a hub that does everything wrong a hub or a network can do. Nothing here waits for a time, only for what happens.
 import assert from "node:assert/strict";
-import { afterEach, test } from "node:test";
+import { afterEach, test as anyTest } from "node:test";
 import WebSocket from "ws";
 import { HubError, connect } from "../dist/index.js";
 import { SESSION, ScriptedHub, TASK, created, event, impatient, sleep, snapshot, told, until } from "./support.mjs";
+
+// What never comes is a failure, too.
+const test = (name, body) => anyTest(name, { timeout: 60_000 }, body);
 
 let scripted;
 let hub;

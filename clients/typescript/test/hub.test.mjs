@@ -2,10 +2,14 @@
 import assert from "node:assert/strict";
 import http from "node:http";
 import net from "node:net";
-import { after, before, test } from "node:test";
+import { after, before, test as anyTest } from "node:test";
 import WebSocket from "ws";
 import { HubError, connect, emptyConversation, fromSnapshot, reduce, storedCursors } from "../dist/index.js";
 import { CuttingProxy, RealHub, sleep, until } from "./support.mjs";
+
+// What never comes is a failure, too.
+const test = (name, body, timeout = 60_000) => anyTest(name, { timeout }, body);
+const LONG = 900_000;
 
 let hub;
 let token;
@@ -131,7 +135,7 @@ function compared(conversation, snapshot) {
   };
 }
 
-test("the fold of the events is what a snapshot says, at every position that is looked at", { timeout: 60_000 }, async (t) => {
+test("the fold of the events is what a snapshot says, at every position that is looked at", async (t) => {
   t.diagnostic(`SEED=${SEED}`);
   const draw = random(SEED);
   const one = client();
@@ -190,6 +194,7 @@ test("the fold of the events is what a snapshot says, at every position that is 
     heads += look.from > 2;
   }
   assert.ok(heads > 20, `${heads} positions`);
+  t.diagnostic(`${heads} positions of ${log.length} events: ${[...new Set(log.map(({ type }) => type))].sort().join(" ")}`);
   one.close();
 });
 
@@ -234,7 +239,7 @@ async function cuts({ transport, url, breakSome, count }) {
 
 const CUTS = Number(process.env.CUTS ?? 40);
 
-test("a network that is cut: applied is what the log says, no command is done twice", { timeout: 600_000 }, async (t) => {
+test("a network that is cut: applied is what the log says, no command is done twice", async (t) => {
   const proxy = await CuttingProxy.start(hub.port);
   try {
     const ways = (draw) => [{ after: draw(3000) }, { reset: true }, { after: draw(200) }][draw(3)];
@@ -242,7 +247,7 @@ test("a network that is cut: applied is what the log says, no command is done tw
   } finally {
     proxy.stop();
   }
-});
+}, LONG);
 
 /** A proxy through which no WebSocket gets. */
 async function blocking(port) {
@@ -268,7 +273,7 @@ async function blocking(port) {
   };
 }
 
-test("where no WebSocket gets through it falls back to Server-Sent Events, cuts or not", { timeout: 600_000 }, async (t) => {
+test("where no WebSocket gets through it falls back to Server-Sent Events, cuts or not", async (t) => {
   const proxy = await blocking(hub.port);
   try {
     const one = client({ url: proxy.url });
@@ -283,7 +288,7 @@ test("where no WebSocket gets through it falls back to Server-Sent Events, cuts 
   } finally {
     proxy.stop();
   }
-});
+}, LONG);
 
 class Storage {
   entries = new Map();
