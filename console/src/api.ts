@@ -94,7 +94,7 @@ async function request<T>(method: string, path: string, body?: unknown, signal?:
 async function send(method: string, path: string, body: unknown, signal?: AbortSignal): Promise<Response> {
   let answer = await sendOnce(method, path, body, signal);
   // The hub of before may have been another one: where tokens are given out, a refused one is no news.
-  if (answer.status === 401 && (await replaceToken("The token does not hold any more."))) {
+  if (answer.status === 401 && (await replaceToken())) {
     answer = await sendOnce(method, path, body, signal);
   }
   if (!answer.ok) throw await refusalOf(answer);

@@ -47,12 +47,16 @@ export function App() {
         </a>
         <StatePill link={link} />
         <nav aria-label="Console">
-          <a href={hashOf({ at: "sessions" })} aria-current={route.at === "sessions" ? "page" : undefined}>
-            Sessions
-          </a>
-          <a href={hashOf({ at: "numbers" })} aria-current={route.at === "numbers" ? "page" : undefined}>
-            Numbers
-          </a>
+          {known && (
+            <>
+              <a href={hashOf({ at: "sessions" })} aria-current={route.at === "sessions" ? "page" : undefined}>
+                Sessions
+              </a>
+              <a href={hashOf({ at: "numbers" })} aria-current={route.at === "numbers" ? "page" : undefined}>
+                Numbers
+              </a>
+            </>
+          )}
           <a href="/docs" class="beyond">
             API
           </a>

@@ -62,8 +62,10 @@ function expiresIn(jwt: string): number {
   }
 }
 
+const REFUSED = "The hub does not accept the token: it is wrong, has expired or was revoked.";
+
 /** The token did not hold: another one where the hub gives them out, otherwise somebody has to paste one. */
-export async function replaceToken(why: string): Promise<boolean> {
+export async function replaceToken(): Promise<boolean> {
   const wasMinted = current.minted;
   forgetToken();
   if (wasMinted || current.phase !== "unknown") {
@@ -74,7 +76,7 @@ export async function replaceToken(why: string): Promise<boolean> {
       // `mint` has said what is the case.
     }
   }
-  if (current.phase === "unknown") become({ ...current, why });
+  if (current.phase === "unknown") become({ ...current, why: REFUSED });
   return false;
 }
 

@@ -127,14 +127,14 @@ export function theHub(): Hub {
   mine.onChange(() => {
     if (mine !== hub) return;
     // The token was refused, or it was revoked. Where the hub gives out tokens another one is as good.
-    if (mine.closed?.final && mine.closed.code === AUTHENTICATION_FAILED) void afterRefusal(mine.closed.reason);
+    if (mine.closed?.final && mine.closed.code === AUTHENTICATION_FAILED) void afterRefusal();
     changed();
   });
   return mine;
 }
 
-async function afterRefusal(why: string): Promise<void> {
-  if (await replaceToken(why)) startAgain();
+async function afterRefusal(): Promise<void> {
+  if (await replaceToken()) startAgain();
 }
 
 /** With other credentials. What was followed is opened again by who looks at it. */

@@ -1,5 +1,6 @@
 // The console as a person uses it: ask, watch, stop, steer, answer, lose the network, lose the hub; and a second tab that sees the same.
 import assert from "node:assert/strict";
+import { createHmac } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import path from "node:path";
 import { after, afterEach, before, test } from "node:test";
@@ -83,6 +84,19 @@ test("steps and tool calls stand in the timeline", async () => {
   const open = task.locator("details[open] pre:visible");
   await until("its arguments and what went wrong", async () => /sea birds[^]*not configured/.test((await open.allTextContents()).join()));
   await screenshot(page, "console-04-timeline");
+});
+
+test("code looks like code, and is still the text that came", async () => {
+  const other = await tabs.open();
+  const text = "Two lines:\n```js\nconst a = 1;\n  log(`${a}`);\n```\nand `no` fence\n``\nThe end:\n```\nopen";
+  await ask(other, "/pace 30 /echo " + text);
+  await other.locator(".block.code", { hasText: "const a" }).waitFor();
+  await quiet(other);
+  assert.equal(await answer(other).textContent(), text);
+  assert.deepEqual((await other.locator(".block.code").allInnerTexts()).map((code) => code.trimEnd()), ["const a = 1;\n  log(`${a}`);", "open"]);
+  await screenshot(other, "console-04b-code");
+  await sameAsLog(hub, other);
+  await other.close();
 });
 
 test("stop keeps what was said, by button and by Escape", async () => {
@@ -418,19 +432,45 @@ test("rename, tag, end and delete", async () => {
   await other.close();
 });
 
+const SECRET = "a secret of a test, long enough to be one";
+const tokenFor = (sub, seconds = 600) => {
+  const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const body = `${part({ alg: "HS256", typ: "JWT" })}.${part({ sub, plan: "pro", exp: Math.floor(Date.now() / 1000) + seconds })}`;
+  return `${body}.${createHmac("sha256", SECRET).update(body).digest("base64url")}`;
+};
+const signIn = async (visitor, token) => {
+  await visitor.getByLabel("Token").fill(token);
+  await visitor.getByRole("button", { name: "Use it" }).click();
+};
+
+test("a token that has expired is asked for again, and the session goes on where it was", async () => {
+  const strict = await Hub.start({ JWT_SECRET: SECRET });
+  const visitor = await tabs.open("", { url: strict.url, state: "closed" });
+  try {
+    await signIn(visitor, tokenFor("ada", 2));
+    await link(visitor, "live");
+    await ask(visitor, "/echo before");
+    await quiet(visitor);
+    const id = sessionOf(visitor);
+    // The hub allows five seconds more than the token says.
+    await until("the question", async () => (await visitor.getByLabel("Token").count()) === 1, 60_000);
+    await visitor.getByText("it is wrong, has expired or was revoked").waitFor();
+    await until("the field has the focus", () => visitor.getByLabel("Token").evaluate((it) => it === document.activeElement));
+    await screenshot(visitor, "console-24-expired");
+    await signIn(visitor, tokenFor("ada"));
+    await link(visitor, "live");
+    assert.equal(sessionOf(visitor), id);
+    await until("what was said", async () => (await said(visitor)).length === 2);
+    await ask(visitor, "/echo after");
+    await until("the answer", async () => (await answer(visitor).textContent()) === "after");
+  } finally {
+    await visitor.close();
+    await strict.stop();
+  }
+});
+
 test("where the hub gives out no tokens, one is pasted; a foreign session is not shown", async () => {
-  const secret = "a secret of a test, long enough to be one";
-  const strict = await Hub.start({ JWT_SECRET: secret });
-  const { createHmac } = await import("node:crypto");
-  const tokenFor = (sub) => {
-    const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
-    const body = `${part({ alg: "HS256", typ: "JWT" })}.${part({ sub, plan: "pro", exp: Math.floor(Date.now() / 1000) + 600 })}`;
-    return `${body}.${createHmac("sha256", secret).update(body).digest("base64url")}`;
-  };
-  const signIn = async (visitor, token) => {
-    await visitor.getByLabel("Token").fill(token);
-    await visitor.getByRole("button", { name: "Use it" }).click();
-  };
+  const strict = await Hub.start({ JWT_SECRET: SECRET });
   const visitor = await tabs.open("", { url: strict.url, state: "closed" });
   let second;
   try {

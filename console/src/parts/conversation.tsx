@@ -176,7 +176,7 @@ class Line extends Component<{ message: Message }> {
     if (role === "user") return <p class="message user">{text}</p>;
     return (
       <div class={`message assistant${streaming ? " streaming" : ""}${partial && !streaming ? " broken-off" : ""}`} aria-busy={streaming}>
-        <Streamed text={text} />
+        <Streamed text={text} done={!streaming} />
       </div>
     );
   }
@@ -189,7 +189,7 @@ function Thoughts({ task }: { task: TaskView }) {
     <details class="thoughts" open={thinking}>
       <summary>{thinking ? "Thinking…" : "What it thought first"}</summary>
       <p>
-        <Streamed text={task.reasoning} />
+        <Streamed text={task.reasoning} done={!thinking} />
       </p>
     </details>
   );

@@ -1,71 +1,111 @@
 // Text that grows at its end. What is there is never touched again: new text becomes new nodes, and long text is parted at its line ends
-// into blocks of their own, so that only the last one has to be laid out again. Read as text it is letter for letter what came.
+// into blocks of their own, so that only the last one has to be laid out again. What stands between two lines of ``` is code and looks
+// like it. Read as text it is letter for letter what came.
 import { Component, createRef } from "preact";
 
 /** Text nodes shorter than this are filled up before another one is begun, so that there are not as many nodes as tokens. */
 const NODE_CHARS = 2000;
 /** A block is closed at the first line end behind so many characters. */
 const BLOCK_CHARS = 1500;
+const FENCE = "```";
+/** A line that begins like a fence is waited for until it is whole, but not longer than this. */
+const FENCE_CHARS = 40;
 
-export class Streamed extends Component<{ text: string }> {
+interface Props {
+  text: string;
+  /** Nothing more comes. */
+  done: boolean;
+}
+
+export class Streamed extends Component<Props> {
   #place = createRef<HTMLSpanElement>();
   #shown = "";
-  /** The block that grows, and how much is in it; where there is none, text stands in the place itself. */
+  /** The beginning of what may become a fence. */
+  #held = "";
+  #atLineStart = true;
+  #inCode = false;
+  /** The block that grows, and how much is in it. */
   #block: HTMLElement | undefined;
   #inBlock = 0;
 
-  override shouldComponentUpdate({ text }: { text: string }): boolean {
-    this.#show(text);
+  override shouldComponentUpdate(next: Props): boolean {
+    this.#show(next);
     return false;
   }
 
   override componentDidMount(): void {
-    this.#show(this.props.text);
+    this.#show(this.props);
   }
 
   render() {
     return <span class="streamed" ref={this.#place} />;
   }
 
-  #show(text: string): void {
+  #show({ text, done }: Props): void {
     const place = this.#place.current;
-    if (!place || text === this.#shown) return;
+    if (!place || (text === this.#shown && !(done && this.#held))) return;
     if (!text.startsWith(this.#shown)) {
-      // Not a continuation: the finished message differs, or a restart of the hub made text void.
+      // Not a continuation: the finished message differs, a restart of the hub made text void, or a replay went back.
       place.replaceChildren();
-      this.#shown = "";
-      this.#block = undefined;
+      this.#shown = this.#held = "";
+      this.#atLineStart = true;
+      this.#inCode = false;
+      this.#close();
     }
-    this.#append(place, text.slice(this.#shown.length));
+    this.#append(place, this.#held + text.slice(this.#shown.length), done);
     this.#shown = text;
   }
 
-  #append(place: HTMLElement, more: string): void {
+  #append(place: HTMLElement, more: string, done: boolean): void {
+    this.#held = "";
     while (more) {
-      const end = this.#endOfBlock(more);
-      const part = end === undefined ? more : more.slice(0, end);
-      more = more.slice(part.length);
-      const block = (this.#block ??= place.appendChild(newBlock()));
-      appendText(block, part);
-      this.#inBlock += part.length;
-      if (end === undefined) continue;
-      this.#block = undefined;
-      this.#inBlock = 0;
+      const end = more.indexOf("\n") + 1;
+      const line = end ? more.slice(0, end) : more;
+      if (this.#atLineStart && mayBeFence(line)) {
+        if (!end && !done && line.length < FENCE_CHARS) {
+          this.#held = line;
+          return;
+        }
+        if (line.startsWith(FENCE)) this.#fence(place, line);
+        else this.#text(place, line);
+      } else this.#text(place, line);
+      this.#atLineStart = end > 0;
+      more = more.slice(line.length);
     }
   }
 
-  /** Where in the new text the block that grows is to be closed: behind a line end, which then makes no empty line. */
-  #endOfBlock(more: string): number | undefined {
-    const at = more.indexOf("\n", Math.max(0, BLOCK_CHARS - this.#inBlock));
-    return at < 0 ? undefined : at + 1;
+  #text(place: HTMLElement, line: string): void {
+    appendText(this.#open(place), line);
+    this.#inBlock += line.length;
+    // Behind a line end, which then makes no empty line.
+    if (line.endsWith("\n") && this.#inBlock >= BLOCK_CHARS && !this.#inCode) this.#close();
+  }
+
+  #fence(place: HTMLElement, line: string): void {
+    if (!this.#inCode) this.#close();
+    const mark = document.createElement("span");
+    mark.className = "fence";
+    mark.textContent = line;
+    this.#inCode = !this.#inCode;
+    this.#open(place).append(mark);
+    if (!this.#inCode) this.#close();
+  }
+
+  #open(place: HTMLElement): HTMLElement {
+    if (this.#block) return this.#block;
+    this.#block = document.createElement("span");
+    this.#block.className = this.#inCode ? "block code" : "block";
+    return place.appendChild(this.#block);
+  }
+
+  #close(): void {
+    this.#block = undefined;
+    this.#inBlock = 0;
   }
 }
 
-function newBlock(): HTMLElement {
-  const block = document.createElement("span");
-  block.className = "block";
-  return block;
-}
+/** Or could become one. */
+const mayBeFence = (line: string): boolean => (line.length < FENCE.length ? FENCE.startsWith(line) : line.startsWith(FENCE));
 
 function appendText(block: HTMLElement, more: string): void {
   const last = block.lastChild;

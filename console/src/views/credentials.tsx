@@ -1,5 +1,5 @@
 // Where the hub gives out no tokens, one is pasted. Where it does not answer, that is said, and it is asked again.
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { getToken, pasteToken, type Identity } from "../identity";
 import { startAgain } from "../live";
 
@@ -7,6 +7,8 @@ const ASK_AGAIN_MS = 2000;
 
 export function Credentials({ who }: { who: Identity }) {
   const [text, setText] = useState("");
+  const field = useRef<HTMLInputElement>(null);
+  useEffect(() => field.current?.focus(), [who]);
   useEffect(() => {
     if (who.phase !== "unreachable") return;
     const timer = setInterval(() => void getToken().catch(() => {}), ASK_AGAIN_MS);
@@ -39,7 +41,7 @@ export function Credentials({ who }: { who: Identity }) {
       >
         <div class="field">
           <label for="token">Token</label>
-          <input id="token" type="password" autocomplete="off" spellcheck={false} value={text} onInput={(event) => setText(event.currentTarget.value)} autofocus />
+          <input id="token" type="password" autocomplete="off" spellcheck={false} value={text} onInput={(event) => setText(event.currentTarget.value)} ref={field} />
         </div>
         <div class="actions">
           <button type="submit" class="primary">
