@@ -5,6 +5,7 @@
 #   make lint    format and clippy only
 #   make browser-test   README.md as pasted and the console as used, in Chromium
 #   make client-tests   the clients in other languages: lints, types, tests against the hub
+#   make conformance   the clients against the scripts of the conformance kit, and behind a network that breaks
 #   make console-tests  types and units of the console, and the size of what is served
 #   make bench   throughput and latency on this machine
 #   make soak    the long figures: hours, not minutes
@@ -13,9 +14,9 @@ CARGO ?= cargo
 # nextest runs each test in a process of its own and in parallel; without it the same tests run under cargo test.
 NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 
-.PHONY: test quick lint unit doc-tests drift client-tests console-tests browser-test programs bench soak setup
+.PHONY: test quick lint unit doc-tests drift client-tests conformance conformance-soak console-tests browser-test programs bench soak setup
 
-test: setup lint unit doc-tests drift client-tests console-tests browser-test
+test: setup lint unit doc-tests drift client-tests conformance console-tests browser-test
 
 setup:
 	./scripts/setup-test.sh
@@ -49,6 +50,18 @@ client-tests: setup
 	$(CARGO) test --workspace --no-run --quiet
 	AGENT_HUB_BIN=$${AGENT_HUB_BIN:-$(CURDIR)/target/debug/agent-hub} clients/python/test.sh
 	cd clients/typescript && AGENT_HUB_BIN=$${AGENT_HUB_BIN:-$(CURDIR)/target/debug/agent-hub} npm test
+
+# The Rust client is held to the same by the tests of the workspace.
+conformance: setup
+	$(CARGO) test --workspace --no-run --quiet
+	cd clients/typescript && npx --no-install tsc -p tsconfig.json
+	clients/conformance/run.sh 20 typescript python
+
+# Five hundred cuts each: the long figures, minutes.
+conformance-soak: setup
+	$(CARGO) build --workspace --bins --quiet
+	cd clients/typescript && npx --no-install tsc -p tsconfig.json
+	clients/conformance/run.sh 500
 
 console-tests: setup
 	cd console && npm test

@@ -13,7 +13,7 @@ use agent_hub_conformance::{
 use futures::StreamExt;
 use serde_json::{Value, json};
 
-use crate::support::{Hub, token};
+use crate::harness::{Hub, token};
 
 /// Plays scripts against whoever listens there.
 async fn play(address: &str, only: &[&str], patience: u64) -> Vec<Verdict> {
@@ -45,7 +45,11 @@ fn shown(verdicts: &[Verdict]) -> String {
 async fn the_hub_passes_every_script() {
     let hub = Hub::start(&[]).await;
     let verdicts = play(&hub.address, &[], 30).await;
-    assert!(verdicts.len() >= 40 && verdicts.iter().all(|verdict| verdict.outcome == agent_hub_conformance::verdict::Outcome::Passed), "{}", shown(&verdicts));
+    assert!(
+        verdicts.len() >= 40 && verdicts.iter().all(|verdict| verdict.outcome == agent_hub_conformance::verdict::Outcome::Passed),
+        "{}",
+        shown(&verdicts)
+    );
 }
 
 /// A lie about what the server says.
@@ -118,30 +122,50 @@ type Case = (&'static str, fn() -> Lie, &'static [&'static str]);
 
 fn lies() -> Vec<Case> {
     vec![
-        ("loses an event", || about(|json| if json["seq"] == 4 && json.get("at").is_some() { Vec::new() } else { vec![json] }), &["submit_again"]),
+        (
+            "loses an event",
+            || about(|json| if json["seq"] == 4 && json.get("at").is_some() { Vec::new() } else { vec![json] }),
+            &["submit_again"],
+        ),
         ("repeats an event", || about(|json| vec![json.clone(); 1 + usize::from(json["type"] == "task_queued")]), &["submit_again"]),
         ("changes the order", swaps, &["submit_again"]),
         ("does not acknowledge", || dropped("ack"), &["ack_echo", "cancel"]),
         ("does not say caught_up", || dropped("caught_up"), &["attach_query", "detach"]),
-        ("ends a task twice", || about(|json| {
-            let mut second = json.clone();
-            second["seq"] = (json["seq"].as_u64().unwrap_or_default() + 1).into();
-            if json["type"] == "task_cancelled" { vec![json, second] } else { vec![json] }
-        }), &["cancel_twice"]),
+        (
+            "ends a task twice",
+            || {
+                about(|json| {
+                    let mut second = json.clone();
+                    second["seq"] = (json["seq"].as_u64().unwrap_or_default() + 1).into();
+                    if json["type"] == "task_cancelled" { vec![json, second] } else { vec![json] }
+                })
+            },
+            &["cancel_twice"],
+        ),
         ("does not tell that it was asked to cancel", || dropped("cancel_requested"), &["cancel"]),
         ("ignores cursors", without_after, &["attach_after"]),
         ("has an effect twice", repeats_effects, &["submit_again", "submit_lost_socket"]),
-        ("changes a word", || about(|mut json| {
-            if json["type"] == "message" {
-                json["data"]["text"] = "something else".into();
-            }
-            vec![json]
-        }), &["submit", "steer_now"]),
+        (
+            "changes a word",
+            || {
+                about(|mut json| {
+                    if json["type"] == "message" {
+                        json["data"]["text"] = "something else".into();
+                    }
+                    vec![json]
+                })
+            },
+            &["submit", "steer_now"],
+        ),
         ("does not send the same bytes", not_the_same_bytes, &["attach_after", "second_tab"]),
         ("has another code for bad credentials", || close_code(4001, 1008), &["credentials_bad"]),
         ("has another code for what is too big", || close_code(1009, 1002), &["too_big"]),
         ("says nothing first", || dropped("welcome"), &["welcome"]),
-        ("does not answer what it does not know", || about(|json| if json["code"] == "unknown_type" { Vec::new() } else { vec![json] }), &["bad_input"]),
+        (
+            "does not answer what it does not know",
+            || about(|json| if json["code"] == "unknown_type" { Vec::new() } else { vec![json] }),
+            &["bad_input"],
+        ),
     ]
 }
 

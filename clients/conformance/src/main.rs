@@ -10,7 +10,7 @@ use agent_hub_conformance::{
     rust_driver,
     server::{self, ServerArgs},
     suite::Selection,
-    verdict::Verdict,
+    verdict::{Outcome, Verdict},
 };
 use clap::{Args, Parser, Subcommand};
 use tokio::io::BufReader;
@@ -22,6 +22,9 @@ struct Arguments {
     /// Writes one JSON document instead of lines for people.
     #[arg(long, global = true)]
     json: bool,
+    /// Shows what failed or was skipped, and the sum.
+    #[arg(long, global = true)]
+    quiet: bool,
     #[command(subcommand)]
     part: Part,
 }
@@ -50,10 +53,10 @@ struct ClientArgs {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
-    let Arguments { json, part } = Arguments::parse();
+    let Arguments { json, quiet, part } = Arguments::parse();
     // Whoever reads while it runs sees each verdict at once; a program reads the document at the end.
     let show = |verdict: &Verdict| {
-        if !json {
+        if !json && !(quiet && verdict.outcome == Outcome::Passed) {
             println!("{verdict}");
         }
     };
