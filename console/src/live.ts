@@ -4,6 +4,7 @@ import { connect, type Hub, type HubEvent, type NewSession, type Session, type S
 import { session as sessionDetails, updateSession } from "./api";
 import { onFrame } from "./frame";
 import { getToken, identity, replaceToken } from "./identity";
+import { toast } from "./parts/toast";
 import { excerpt } from "./words";
 
 /** Of one session, for the list of events. The oldest go; the log keeps them, and the replay reads them from there. */
@@ -13,6 +14,7 @@ const SESSIONS_FOLLOWED = 4;
 /** A log up to this long is read from its beginning, so that every step is there; a longer one from a snapshot. */
 const READ_WHOLE_UP_TO = 20_000;
 const AUTHENTICATION_FAILED = 4001;
+const REPLACE_EVERY_MS = 10_000;
 
 /** Submitted here, and not in the log yet. */
 export interface Pending {
@@ -130,10 +132,19 @@ export function theHub(): Hub {
     if (mine.closed?.final && mine.closed.code === AUTHENTICATION_FAILED) void afterRefusal();
     changed();
   });
+  mine.onProblem(({ code, message }) => {
+    console.warn(`agent-hub: ${code}: ${message}`);
+    if (code === "fallback") toast("No WebSocket gets through to the hub. The console goes on with Server-Sent Events; everything works, a little slower.");
+  });
   return mine;
 }
 
+let replacedAt = -Infinity;
+
+/** Not again and again: a hub that refuses what it has just given out has another trouble. */
 async function afterRefusal(): Promise<void> {
+  if (performance.now() - replacedAt < REPLACE_EVERY_MS) return;
+  replacedAt = performance.now();
   if (await replaceToken()) startAgain();
 }
 

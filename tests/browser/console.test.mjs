@@ -5,7 +5,7 @@ import { writeFileSync } from "node:fs";
 import path from "node:path";
 import { after, afterEach, before, test } from "node:test";
 import { Hub, browser, screenshot, sleep, until } from "./support.mjs";
-import { Network, Tabs, answer, answers, ask, begun, link, logged, prompt, quiet, said, sameAsLog, sessionOf, writing } from "./console-support.mjs";
+import { Network, Tabs, accessible, answer, answers, ask, begun, link, logged, prompt, quiet, said, sameAsLog, sessionOf, writing } from "./console-support.mjs";
 
 let hub, chrome, tabs, page;
 
@@ -144,7 +144,8 @@ test("what is asked while it works waits its turn, can be taken back, or takes i
   await ask(page, "/echo not this one");
   await page.locator(".message.waiting", { hasText: "not this one" }).waitFor();
   await screenshot(page, "console-07-queue");
-  await page.getByRole("button", { name: "Do not ask: /echo not this one" }).click();
+  await accessible(page, "queue");
+  await page.getByRole("button", { name: "Take back: /echo not this one" }).click();
   await until("it is taken back", async () => (await page.locator(".message.waiting").count()) === 1);
   await page.getByLabel("While it works").selectOption({ label: "Stop it and ask" });
   await ask(page, "/echo instead");
@@ -189,6 +190,7 @@ test("a question with a schema is a form; what does not fit is said and changes 
   await card.getByRole("button", { name: "Answer" }).click();
   await card.getByRole("alert").waitFor();
   await screenshot(page, "console-10-form");
+  await accessible(page, "form");
   await card.getByLabel("Seats").fill("2");
   await card.getByRole("button", { name: "Answer" }).click();
   await quiet(page);
@@ -239,6 +241,7 @@ test("approve a tool call, with other arguments", async () => {
   const card = other.locator(".input-card[data-kind=approval]");
   await card.getByText("send_mail").waitFor();
   await screenshot(other, "console-11-approval");
+  await accessible(other, "approval");
   await card.getByRole("button", { name: "Edit the arguments" }).click();
   await card.getByLabel("Arguments, as JSON").fill('{"to":"me@example.com",');
   await card.getByRole("button", { name: "Approve with these" }).click();
@@ -267,6 +270,7 @@ test("the network is cut in the middle of an answer: it is said, and the text is
       await sleep(900);
       assert.equal(await answer(other).textContent(), shown, "nothing is invented meanwhile");
       await screenshot(other, name);
+      await accessible(other, name);
       // Asking for it at once changes nothing while there is no network.
       await other.getByRole("button", { name: "Try now" }).click();
       await sleep(100);
@@ -294,6 +298,46 @@ test("the network is cut in the middle of an answer: it is said, and the text is
     await other.close();
     await network.close();
   }
+});
+
+test("where no WebSocket gets through it goes on with Server-Sent Events", async () => {
+  const other = await chrome.context.newPage();
+  await other.routeWebSocket(/\/ws\/agents/, (socket) => socket.close({ code: 1006 }));
+  await other.goto(hub.url);
+  await other.locator(".toast", { hasText: "Server-Sent Events" }).waitFor();
+  await link(other, "live");
+  await ask(other, "/tokens 60 /pace 15");
+  await begun(other);
+  await other.getByRole("button", { name: "About" }).click();
+  await other.getByText("Server-Sent Events", { exact: true }).waitFor();
+  await screenshot(other, "console-15b-sse");
+  await quiet(other);
+  await sameAsLog(hub, other);
+  await ask(other, "/tokens 3000 /pace 10");
+  await begun(other);
+  await other.getByRole("button", { name: "Stop" }).click();
+  await quiet(other);
+  await sameAsLog(hub, other);
+  await other.close();
+});
+
+test("a very long log is opened from a snapshot, and says what is not here", async () => {
+  const other = await chrome.context.newPage();
+  await other.route(`**/api/v1/agents/sessions/${sessionOf(page)}`, async (route) => {
+    const answer = await route.fetch();
+    const body = await answer.json();
+    await route.fulfill({ response: answer, json: { ...body, cursor: body.cursor.replace(/\d+$/, "9999999") } });
+  });
+  await other.goto(`${hub.url}/#/s/${sessionOf(page)}`);
+  await until("what was said", async () => (await said(other)).length > 0);
+  await sameAsLog(hub, other);
+  await other.getByRole("button", { name: "Events" }).click();
+  await other.getByText(/earlier events are not kept here/).waitFor();
+  await ask(other, "/echo behind the snapshot");
+  await quiet(other);
+  await sameAsLog(hub, other);
+  await other.locator(".event", { hasText: "task_completed" }).waitFor();
+  await other.close();
 });
 
 test("the machine goes offline and comes back", async () => {
@@ -475,6 +519,7 @@ test("where the hub gives out no tokens, one is pasted; a foreign session is not
   let second;
   try {
     await screenshot(visitor, "console-21-no-token");
+    await accessible(visitor, "no token");
     await signIn(visitor, "not.a.token");
     await visitor.getByText("Paste one that was made for you").waitFor();
     await signIn(visitor, tokenFor("ada"));

@@ -283,7 +283,7 @@ function Waiting({ prompt, ahead, busy, onCancel }: { prompt: string; ahead: num
       <p class="note beside">
         {before > 0 ? `Waits its turn, ${before} before it` : "Waits its turn"}
         {onCancel && (
-          <button type="button" class="plain small" onClick={onCancel} aria-label={`Do not ask: ${excerpt(prompt, 30)}`}>
+          <button type="button" class="plain small" onClick={onCancel} aria-label={`Take back: ${excerpt(prompt, 30)}`}>
             <Cross /> Take back
           </button>
         )}

@@ -304,7 +304,7 @@ function Log({ followed }: { followed: Followed }) {
   return (
     <EventList
       events={followed.events}
-      before={(followed.events[0]?.seq ?? 1) - 1}
+      before={(followed.events[0]?.seq ?? followed.session.conversation.head + 1) - 1}
       current={index === -1 ? undefined : index}
       follow
       onPick={(at) => setPicked(followed.events[at]?.seq)}
@@ -314,6 +314,7 @@ function Log({ followed }: { followed: Followed }) {
 
 function About({ followed, conversation }: { followed: Followed; conversation: Conversation }) {
   const { session } = conversation;
+  const { transport } = followed.session.hub;
   const [tags, setTags] = useState(session.tags.join(", "));
   const [sure, setSure] = useState(false);
   useEffect(() => setTags(session.tags.join(", ")), [session.tags.join()]);
@@ -330,6 +331,8 @@ function About({ followed, conversation }: { followed: Followed; conversation: C
         <dd><code>{session.id}</code></dd>
         <dt>Cursor</dt>
         <dd><code>{followed.session.cursor ?? "not known yet"}</code></dd>
+        <dt>Connection</dt>
+        <dd>{transport === "sse" ? "Server-Sent Events" : transport === "websocket" ? "WebSocket" : "none at the moment"}</dd>
         <dt>Agent</dt>
         <dd>{session.agent}{session.model && <> · {session.model}</>}</dd>
         <dt>Tools</dt>
