@@ -121,7 +121,7 @@ fn socketio(frame: &[u8]) -> Said<'_> {
         b"agent-event" => {}
         _ => return Said::Other,
     }
-    match between(&frame[16..], br#"{"type":""#, b"\"") {
+    match between(frame, br#"42["agent-event",{"type":""#, b"\"") {
         Some(b"streaming_message") => token(frame, br#""data":{"content":""#, br#"","isComplete""#),
         Some(b"answer" | b"aborted") => Said::Ended,
         Some(b"error") => Said::Failed,

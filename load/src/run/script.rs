@@ -167,24 +167,30 @@ impl Script {
         let due = self.socket.take_due();
         let sessions = self.socket.state.sessions.len();
         let on_busy = on_busy.map(|on_busy| format!(r#","onBusy":"{}""#, on_busy.name())).unwrap_or_default();
-        for batch in self.batches() {
-            for index in batch {
-                let number = self.index * sessions + index;
-                let due = due + spread.mul_f64((number as f64 * GOLDEN_RATIO).fract());
-                if !spread.is_zero() {
-                    self.socket.until(due, |_| false).await?;
-                }
-                let prompt = prompt.replace("{socket}", &self.index.to_string()).replace("{session}", &number.to_string());
-                let task = TaskId::random();
-                let session = &mut self.socket.state.sessions[index];
-                session.submitting(task, due);
-                let rest = format!(r#","sessionId":"{}","taskId":"{task}","prompt":{}{on_busy}"#, session.name, json(&prompt));
-                let text = self.socket.state.command("submit_task", &rest, What::Submit(index), due);
-                self.socket.send(&text).await;
+        let due_of = |index: usize| due + spread.mul_f64(((self.index * sessions + index) as f64 * GOLDEN_RATIO).fract());
+        let mut order: Vec<(Instant, usize)> = (0..sessions).map(|index| (due_of(index), index)).collect();
+        order.sort_unstable();
+        for (due, index) in order {
+            if !spread.is_zero() {
+                self.socket.until(due, |_| false).await?;
             }
-            self.soon("submit: no acknowledgement", None, |state| !state.waits_for(|what| matches!(what, What::Submit(_)))).await?;
+            let number = self.index * sessions + index;
+            let prompt = prompt.replace("{socket}", &self.index.to_string()).replace("{session}", &number.to_string());
+            let task = TaskId::random();
+            let session = &mut self.socket.state.sessions[index];
+            session.submitting(task, due);
+            let rest = format!(r#","sessionId":"{}","taskId":"{task}","prompt":{}{on_busy}"#, session.name, json(&prompt));
+            let text = self.socket.state.command("submit_task", &rest, What::Submit(index), due);
+            self.socket.send(&text).await;
+            self.submitted(AT_ONCE - 1).await?;
         }
-        Ok(())
+        self.submitted(0).await
+    }
+
+    /// Until no more submits than this wait for their acknowledgement.
+    async fn submitted(&mut self, most: usize) -> Result<(), Broken> {
+        let waiting = |state: &State| state.pending.iter().filter(|pending| matches!(pending.what, What::Submit(_))).count();
+        self.soon("submit: no acknowledgement", None, |state| waiting(state) <= most).await
     }
 
     async fn expect(&mut self, what: Expected, within: Option<Duration>) -> Result<(), Broken> {

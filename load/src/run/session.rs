@@ -62,7 +62,7 @@ pub struct Task {
     pub spoke: bool,
     /// When its last token event came.
     pub last_token: Option<Instant>,
-    /// How it ended; a refused one has ended too.
+    /// How it ended. One whose submit was refused counts as ended without an end; a hub that is overloaded may run it all the same.
     pub end: Option<Option<EndKind>>,
     /// When a cancel was due, and the number of its record once acknowledged.
     pub cancel: Option<(Instant, Option<u64>)>,
@@ -137,7 +137,7 @@ impl Session {
     pub fn event(&mut self, head: &Head<'_>, frame: &[u8], now: Now, figures: &mut Figures) {
         let task = head.task.and_then(|name| self.tasks.iter_mut().rev().find(|task| task.name.as_bytes() == name));
         if let Some(task) = &task
-            && task.end.is_some()
+            && matches!(task.end, Some(Some(_)))
         {
             figures.count(Count::AfterEnd);
             figures

@@ -255,7 +255,7 @@ mod tests {
         assert_eq!(scenario.sockets(), 100);
         let bound = |name: &str| scenario.thresholds.iter().find(|threshold| threshold.name == name).map(|threshold| threshold.bound);
         assert_eq!(bound("resumes"), Some(Bound::AtLeast(100.0)));
-        assert_eq!(bound("missed.p50"), Some(Bound::AtLeast(100.0)), "what one client sees stays");
+        assert_eq!(bound("missed.min"), Some(Bound::AtLeast(100.0)), "what one client sees stays");
     }
 
     #[test]
