@@ -43,6 +43,8 @@ const TRY_AGAIN_MS = 1_000;
 /** After these the pauses grow although the hub says welcome each time, until a connection has lived for a while. */
 const PRESSED: readonly number[] = [1011, 4053, 4054];
 const LIVED_MS = 30_000;
+/** A timer for longer would ring at once. */
+const LONGEST_MS = 2 ** 31 - 1;
 
 export class Connection {
   /** The hub has said welcome, and the link is open. */
@@ -72,6 +74,8 @@ export class Connection {
   #hurriedAt = 0;
   /** Said by the hub: when to come back. */
   #comeBackInMs: number | undefined;
+  /** An attempt before would be against its wish. */
+  #notBefore = 0;
 
   constructor(settings: Settings, reports: Reports) {
     this.#settings = settings;
@@ -119,10 +123,10 @@ export class Connection {
     return this.#outbox.some((command) => command.type === "create_session" && command.sessionId === id);
   }
 
-  /** The world may have changed: try, or see whether it still holds. */
+  /** The world may have changed: try, unless the hub has asked for a pause, or see whether it still holds. */
   wake(): void {
-    if (this.#pause !== undefined) this.reconnect();
-    else this.#liveness?.probe();
+    if (this.#pause === undefined) this.#liveness?.probe();
+    else if (Date.now() >= this.#notBefore) this.reconnect();
   }
 
   /** Does not wait for the next attempt. */
@@ -161,7 +165,11 @@ export class Connection {
     const atOnce = wasUp && (code === 4051 || code === 4050) && Math.abs(Date.now() - this.#hurriedAt) > LIVED_MS;
     if (atOnce) this.#hurriedAt = Date.now();
     const told = Math.max(retryAfterMs ?? 0, code === 4053 ? this.#heldUntil - Date.now() : 0);
-    const wait = this.#comeBackInMs ?? (atOnce ? 0 : Math.max(this.#settings.backoff(this.#attempts++), told));
+    // What `going_away` says has its jitter already.
+    const own = this.#comeBackInMs !== undefined || atOnce ? 0 : this.#settings.backoff(this.#attempts++);
+    const asked = this.#comeBackInMs ?? told;
+    const wait = Math.min(Math.max(own, asked), LONGEST_MS);
+    this.#notBefore = Date.now() + asked;
     this.#comeBackInMs = undefined;
     this.closed = { code, reason: reason || (CLOSE_CODES[code]?.reason ?? ""), final: false, retryAt: Date.now() + wait };
     this.#pause = setTimeout(() => this.#attempt(), wait);
@@ -204,6 +212,14 @@ export class Connection {
 
   #receive(message: ServerMessage): void {
     this.#liveness?.heard();
+    try {
+      this.#take(message);
+    } catch (cause) {
+      this.#reports.problem({ code: "frame", message: `a message ${message.type} cannot be read`, cause });
+    }
+  }
+
+  #take(message: ServerMessage): void {
     if (isEvent(message)) {
       const follower = this.#followers.get(message.sessionId);
       // Of a session that was detached some may still be on their way.
@@ -316,7 +332,7 @@ export class Connection {
       const now = Date.now();
       const wait = this.#heldUntil > now ? this.#heldUntil - now : this.#pace.take(now);
       if (wait > 0) {
-        this.#pump = setTimeout(() => this.#send(), wait);
+        this.#pump = setTimeout(() => this.#send(), Math.min(wait, LONGEST_MS));
         return;
       }
       this.#unsent.shift();
@@ -327,7 +343,7 @@ export class Connection {
   #handOver(link: Link, waiting: Waiting): void {
     const message = { id: waiting.n, ...waiting.command } as ClientMessage;
     const text = JSON.stringify(message);
-    const most = this.welcome?.limits.messageBytes ?? Infinity;
+    const most = this.welcome?.limits?.messageBytes ?? Infinity;
     // No character is more than three bytes.
     if (text.length * 3 > most && new TextEncoder().encode(text).length > most) return this.#refuseTooBig(waiting, `the hub takes ${most} bytes`);
     waiting.sends += 1;
@@ -362,8 +378,8 @@ export class Connection {
       const { code, message: text } = error;
       return this.#reports.problem({ code, message: text, cause: error, ...(message.sessionId ? { sessionId: message.sessionId } : {}) });
     }
-    const repeated = waiting.own || waiting.sends > 1;
-    if (repeated && NO_ROOM.includes(error.code)) {
+    const repeated = waiting.sends > 1;
+    if (waiting.own ? error.retryable : repeated && NO_ROOM.includes(error.code)) {
       this.#unsent.unshift(waiting);
       this.#hold(error.retryAfterMs ?? TRY_AGAIN_MS);
       return this.#send();

@@ -1,6 +1,7 @@
 // agent-hub-client: sessions and tasks of an agent-hub over a connection that may break.
 export { connect } from "./hub.js";
 export { storedCursors } from "./storage.js";
+export type { KeyValueStorage } from "./storage.js";
 export { HubError } from "./errors.js";
 export type { ClientErrorCode } from "./errors.js";
 export type * from "./api.js";

@@ -3,6 +3,8 @@
 
 /** A question after waking up is answered sooner than that, or the connection did not survive. */
 const PROBE_MS = 5_000;
+/** Where the hub does not say how often its heart beats. */
+const USUAL_MS = 20_000;
 
 export class Liveness {
   readonly #heartbeatMs: number;
@@ -16,7 +18,7 @@ export class Liveness {
 
   /** Until `stop` is called. `dead` may be told more than once. */
   constructor(heartbeatMs: number, ping: () => void, dead: () => void) {
-    this.#heartbeatMs = Math.max(heartbeatMs, 50);
+    this.#heartbeatMs = heartbeatMs > 0 ? Math.max(heartbeatMs, 50) : USUAL_MS;
     this.#ping = ping;
     this.#dead = dead;
     this.#timer = setInterval(() => this.#look(), this.#heartbeatMs / 4);

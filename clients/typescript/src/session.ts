@@ -3,8 +3,9 @@ import type { Attached, NewSession, PendingInput, Session, State, SteerReceipt, 
 import { EventBuffer } from "./buffer.js";
 import type { Follower } from "./connection.js";
 import { emptyConversation, fromSnapshot, isOver, reduce, type Conversation } from "./conversation.js";
+import { Deferred } from "./deferred.js";
 import { HubError } from "./errors.js";
-import { Deferred, given } from "./given.js";
+import { given } from "./given.js";
 import type { Home } from "./hub.js";
 import { uuid } from "./ids.js";
 import { Listeners } from "./listeners.js";

@@ -12,7 +12,7 @@ const API = "/api/v1/agents";
 /** Streams keep a comment coming every 15 s; without a stream the hub is asked. */
 const HEARTBEAT_MS = 20_000;
 /** A browser has six connections to one origin over HTTP/1.1, and commands need one. */
-const STREAMS = typeof document === "undefined" ? 64 : 4;
+const STREAMS = "document" in globalThis || "WorkerGlobalScope" in globalThis ? 4 : 64;
 /** What a session made over a socket is given where it names no tools; over HTTP it would be all. */
 const USUAL_TOOLS = ["web_search"];
 

@@ -2,8 +2,9 @@
 import type { InputAnswer, PendingInput, SteerReceipt, Task, TaskOutcome } from "./api.js";
 import { EventBuffer } from "./buffer.js";
 import { isOver, type TaskView } from "./conversation.js";
+import { Deferred } from "./deferred.js";
 import { HubError } from "./errors.js";
-import { Deferred, given } from "./given.js";
+import { given } from "./given.js";
 import { uuid } from "./ids.js";
 import { isTerminal, type AckMessage, type HubEvent, type SteerWhen } from "./protocol.js";
 import type { FollowedSession } from "./session.js";

@@ -15,17 +15,20 @@ export interface Wakefulness {
 /** Watches until the returned function is called. */
 export function watch({ woke, hides }: Wakefulness): () => void {
   const endings = [watchClock(woke)];
-  const page = globalThis as Partial<Window & typeof globalThis>;
-  if (typeof page.addEventListener === "function" && typeof page.document === "object") {
-    const { document } = page;
+  const { addEventListener, document } = globalThis as Partial<typeof globalThis>;
+  // A page, or a worker; Node has neither.
+  if (typeof addEventListener === "function") {
+    for (const event of ["online", "offline", "pageshow"]) endings.push(listen(globalThis, event, woke));
+    endings.push(listen(globalThis, "pagehide", hides));
+  }
+  if (typeof document === "object") {
     const turned = () => (document.visibilityState === "hidden" ? hides() : woke());
-    for (const event of ["online", "offline", "pageshow"]) endings.push(listen(page as Window, event, woke));
-    endings.push(listen(page as Window, "pagehide", hides), listen(document, "visibilitychange", turned), listen(document, "resume", woke));
+    endings.push(listen(document, "visibilitychange", turned), listen(document, "resume", woke));
   }
   return () => endings.forEach((end) => end());
 }
 
-function listen(target: EventTarget, event: string, listener: () => void): () => void {
+function listen(target: Pick<EventTarget, "addEventListener" | "removeEventListener">, event: string, listener: () => void): () => void {
   target.addEventListener(event, listener);
   return () => target.removeEventListener(event, listener);
 }
