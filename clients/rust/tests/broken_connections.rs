@@ -205,9 +205,7 @@ async fn a_silent_hub_is_left() {
 
 /// An event of a task, with its data.
 fn task_event(session: SessionId, task: &str, seq: u64, kind: &str, data: &str) -> String {
-    format!(
-        r#"{{"type":"{kind}","sessionId":"{session}","taskId":"{task}","seq":{seq},"at":"2026-11-20T14:02:01.037Z","data":{data}}}"#
-    )
+    format!(r#"{{"type":"{kind}","sessionId":"{session}","taskId":"{task}","seq":{seq},"at":"2026-11-20T14:02:01.037Z","data":{data}}}"#)
 }
 
 /// The session's first connection and its creation.

@@ -137,7 +137,7 @@ impl Desk {
         given.await.ok()
     }
 
-    /// Waits for what a client reports.
+    /// Waits for what a client reports. Once something is wrong nobody waits any more: what was lost will not come.
     pub(super) async fn until<T>(&self, within: Duration, mut found: impl FnMut(&Known) -> Option<T>) -> Option<T> {
         let wait = async {
             loop {
@@ -147,7 +147,7 @@ impl Desk {
                 if let Some(found) = found(&self.known()) {
                     return Some(found);
                 }
-                if !self.runs() {
+                if !self.fine() {
                     return None;
                 }
                 changed.await;
@@ -163,6 +163,18 @@ impl Desk {
     /// Whether the driver still obeys.
     pub(super) fn runs(&self) -> bool {
         !self.shared.ended.load(Ordering::Relaxed)
+    }
+
+    /// Whether the driver obeys and nothing is wrong yet.
+    pub(super) fn fine(&self) -> bool {
+        self.runs() && self.known().wrong.is_empty()
+    }
+
+    /// What was waited for in vain; the consequence of something that is wrong already is not.
+    pub(super) fn in_vain(&self, text: String) {
+        if self.fine() {
+            self.wrong(text);
+        }
     }
 
     pub(super) fn wrong(&self, text: String) {

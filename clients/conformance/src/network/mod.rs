@@ -112,7 +112,7 @@ pub async fn run_with(driver: &DriverCommand, size: &Size) -> anyhow::Result<Rep
         clients.push((desk, line));
     }
     let deadline = Instant::now() + PER_CUT * u32::try_from(size.cuts).unwrap_or(u32::MAX) + Duration::from_secs(30);
-    while plan.done.load(Ordering::Relaxed) < size.cuts && Instant::now() < deadline && clients.iter().all(|(desk, _)| desk.runs()) {
+    while plan.done.load(Ordering::Relaxed) < size.cuts && Instant::now() < deadline && clients.iter().all(|(desk, _)| desk.fine()) {
         sleep(Duration::from_millis(20)).await;
     }
     plan.stop.store(true, Ordering::Relaxed);
@@ -120,7 +120,8 @@ pub async fn run_with(driver: &DriverCommand, size: &Size) -> anyhow::Result<Rep
     while let Some(played) = playing.join_next().await {
         works.extend(played.context("a player panicked")?);
     }
-    report.cut(&plan.counts(), size.cuts);
+    let wrong = clients.iter().any(|(desk, _)| !desk.fine());
+    report.cut(&plan.counts(), size.cuts, wrong);
     let mut audit = audit::Audit::new(&hub, &token, vendor.calls())?;
     for (desk, line) in clients {
         report.connections += line.proxy.made();

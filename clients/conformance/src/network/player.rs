@@ -54,7 +54,7 @@ impl Player {
 
     /// Plays until told to stop; returns what was asked of each session.
     pub(super) async fn play(mut self) -> Vec<Work> {
-        while !self.line.plan.stopped() && self.desk.runs() {
+        while !self.line.plan.stopped() && self.desk.fine() {
             if self.session().await.is_none() {
                 break;
             }
@@ -68,7 +68,7 @@ impl Player {
         let mut work = Work { session: session.clone(), submits: Vec::new(), steers: Vec::new() };
         let created = self.ask(json!({"do": "create", "session": session})).await;
         if created.as_ref().is_none_or(|answer| answer["ok"] != true) {
-            self.desk.wrong(format!("{session}: the create was answered with {created:?}"));
+            self.desk.in_vain(format!("{session}: the create was answered with {created:?}"));
             return None;
         }
         let mut go_on = Some(());
@@ -176,7 +176,7 @@ impl Player {
         let ended = |known: &super::desk::Known| known.sessions.get(session)?.ended.contains(task).then_some(());
         let seen = self.desk.until(PATIENCE, ended).await;
         if seen.is_none() {
-            self.desk.wrong(format!("{session}: the end of task {task} was not applied within {} s", PATIENCE.as_secs()));
+            self.desk.in_vain(format!("{session}: the end of task {task} was not applied within {} s", PATIENCE.as_secs()));
         }
         seen
     }
@@ -191,7 +191,7 @@ impl Player {
         }
         let answer = self.desk.until(PATIENCE, |known| known.answers.get(&number).cloned()).await;
         if answer.is_none() {
-            self.desk.wrong(format!("order {number} was not answered within {} s: {order}", PATIENCE.as_secs()));
+            self.desk.in_vain(format!("order {number} was not answered within {} s: {order}", PATIENCE.as_secs()));
         }
         answer
     }
