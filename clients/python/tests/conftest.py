@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from fake_hub import FakeHub, fake_hub
@@ -17,5 +18,10 @@ async def server() -> AsyncIterator[FakeHub]:
 async def nothing_is_left_behind() -> AsyncIterator[None]:
     """Whatever a test did with the client, no task of it outlives the `async with` block."""
     yield
-    left = [task for task in asyncio.all_tasks() if task.get_name() == "agent-hub client" or "agent_hub_client" in repr(task.get_coro())]
+    left = [task for task in asyncio.all_tasks() if is_of_the_client(task)]
     assert left == []
+
+
+def is_of_the_client(task: asyncio.Task[Any]) -> bool:
+    code = getattr(task.get_coro(), "cr_code", None)
+    return code is not None and "/agent_hub_client/" in code.co_filename

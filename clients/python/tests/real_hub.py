@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import os
+import signal
 import socket
 import tempfile
 import urllib.request
@@ -21,10 +22,33 @@ BINARY = Path(os.environ.get("AGENT_HUB_BIN") or REPOSITORY / "target" / "debug"
 
 
 class RealHub:
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, directory: str, environment: dict[str, str]) -> None:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self.token = ""
+        self._directory = directory
+        given = {"PORT": str(port), "STORAGE_PATH": f"{directory}/hub.db", "AGENT_HUB_LIMITS": "off", **environment}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("AGENT_HUB_") and name != "JWT_SECRET"}
+        self._environment = kept | given
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        log = Path(self._directory, "hub.log")
+        with log.open("ab") as output:
+            self._process = await asyncio.create_subprocess_exec(
+                BINARY, cwd=self._directory, env=self._environment, stdout=output, stderr=output
+            )
+        self.token = ""
+        try:
+            await self.take_a_token()
+        except TimeoutError:
+            raise AssertionError(f"the hub does not start:\n{log.read_text()}") from None
+
+    async def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        if self._process is not None:
+            self._process.send_signal(how)
+            await self._process.wait()
+            self._process = None
 
     async def get(self, path: str) -> Any:
         def read() -> Any:
@@ -68,21 +92,12 @@ async def real_hub(**environment: str) -> AsyncIterator[RealHub]:
     """In development mode, with the demo model."""
     assert BINARY.exists(), f"{BINARY} is missing: cargo build --bin agent-hub, or set AGENT_HUB_BIN"
     with tempfile.TemporaryDirectory() as directory:
-        hub = RealHub(free_port())
-        given = {"PORT": str(hub.port), "STORAGE_PATH": f"{directory}/hub.db", "AGENT_HUB_LIMITS": "off", **environment}
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("AGENT_HUB_") and name != "JWT_SECRET"}
-        log = Path(directory, "hub.log")
-        with log.open("wb") as output:
-            process = await asyncio.create_subprocess_exec(BINARY, cwd=directory, env=kept | given, stdout=output, stderr=output)
-            try:
-                try:
-                    await hub.take_a_token()
-                except TimeoutError:
-                    raise AssertionError(f"the hub does not start:\n{log.read_text()}") from None
-                yield hub
-            finally:
-                process.terminate()
-                await process.wait()
+        hub = RealHub(free_port(), directory, environment)
+        try:
+            await hub.start()
+            yield hub
+        finally:
+            await hub.stop()
 
 
 class CuttingProxy:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import signal
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -126,6 +127,27 @@ async def check(hub_process: RealHub, session: Session, seen: Applied, believed:
 
 
 ENDS = {"task_completed": "completed", "task_failed": "failed", "task_cancelled": "cancelled", "task_timeout": "timeout"}
+
+
+async def test_a_hub_that_is_killed_and_started_again() -> None:
+    async with real_hub() as hub_process, connect(hub_process.url, token=hub_process.token, backoff=jittered(0.05, 0.2)) as hub:
+        session = hub.create()
+        seen = Applied(session)
+        task = session.submit("/pace 10 /tokens 100")
+        await until(lambda: len(task.text()) > 50)
+        await hub_process.stop(signal.SIGKILL)
+        late = session.submit("/tokens 3")
+        await until(lambda: hub.state == "stale")
+        await hub_process.start()
+        async with asyncio.timeout(30):
+            outcomes = [await task.finished, await late.finished]
+        assert [outcome.status for outcome in outcomes] == ["completed"] * 2
+        # Text that the crash made void is in the log, and not in what the task said.
+        assert any(event["type"] == "task_recovering" for event in seen.events)
+        assert [task.text(), late.text()] == [outcome.result for outcome in outcomes]
+        log = await hub_process.log(session.id)
+        await until(lambda: seen.events[-1]["seq"] == log[-1]["seq"])
+        assert seen.events == log
 
 
 async def test_a_program_that_comes_back_with_its_cursors(tmp_path: Any) -> None:

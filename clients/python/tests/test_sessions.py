@@ -497,6 +497,11 @@ async def test_a_session_that_is_gone_and_one_that_has_to_wait(server: FakeHub) 
 async def test_several_sessions_on_one_connection(server: FakeHub) -> None:
     async with client(server) as hub:
         one, two = hub.create(session_id=SESSION), hub.create(session_id=OTHER)
+        changes: list[str] = []
+        one.on_change(lambda: changes.append(one.state))
+        forget = two.on_change(lambda: changes.append("two"))
+        forget()
+        forget()
         peer = await server.welcome()
         for session in (one, two):
             await peer.ack(await peer.expect("create_session", sessionId=session.id))
@@ -512,6 +517,8 @@ async def test_several_sessions_on_one_connection(server: FakeHub) -> None:
         peer = await server.welcome()
         await peer.expect("attach_session", sessionId=SESSION, after="e1.3")
         await peer.expect("attach_session", sessionId=OTHER, after="e1.2")
+        assert changes == ["replaying", "live", "replaying", "stale", "replaying"]
+    assert changes[-1] == "closed"
 
 
 async def test_steering(server: FakeHub) -> None:

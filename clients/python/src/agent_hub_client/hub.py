@@ -542,6 +542,8 @@ class Hub:
             self._told = state
             for listener in tuple(self._change_listeners):
                 self._call(listener)
+        for session in tuple(self._sessions.values()):
+            session._tell()
 
     def _call(self, listener: Callable[..., None], *arguments: object) -> None:
         """A listener that fails does not stop the client."""

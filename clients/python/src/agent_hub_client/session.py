@@ -74,6 +74,8 @@ class Session:
         self._steers: dict[str, Once[SteerReceipt]] = {}
         self._feeds: weakref.WeakSet[Feed[Event | Attached]] = weakref.WeakSet()
         self._listeners: list[Callable[[Event | Attached], None]] = []
+        self._change_listeners: list[Callable[[], None]] = []
+        self._told: SessionState = "connecting"
         self._detached_listeners: list[Callable[[Exception], None]] = []
         self._acked = self._attached = self._caught_up = False
         self._idle_gaps = 0  # gaps since an event was applied
@@ -149,6 +151,11 @@ class Session:
         """Calls the listener with what `events()` gives, at the moment it is applied. Returns what ends that."""
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener) if listener in self._listeners else None
+
+    def on_change(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Calls the listener when `state` has changed. Returns what ends that."""
+        self._change_listeners.append(listener)
+        return lambda: self._change_listeners.remove(listener) if listener in self._change_listeners else None
 
     def on_detached(self, listener: Callable[[Exception], None]) -> Callable[[], None]:
         """Calls the listener when the session is not followed any more, with why. Returns what ends that.
@@ -357,6 +364,13 @@ class Session:
         for receipt in self._steers.values():
             receipt.fail(OutcomeUnknown("the log was replaced before the steering input was applied or rejected"))
 
+    def _tell(self) -> None:
+        state = self.state
+        if state != self._told:
+            self._told = state
+            for listener in tuple(self._change_listeners):
+                self.hub._call(listener)
+
     def _fail(self, error: Exception) -> None:
         """It is not followed any more."""
         if self._error is not None:
@@ -373,6 +387,7 @@ class Session:
             receipt.fail(error)
         for feed in tuple(self._feeds):
             feed.end(None if self.ended is not None else error)
+        self._tell()
         for listener in tuple(self._detached_listeners if was_ready else ()):
             self.hub._call(listener, error)
 
