@@ -57,7 +57,10 @@ const ORDERS = {
     token = given;
     hub = connect({ url, getToken: () => token, WebSocket, transport: "websocket", backoff: jittered(...backoffMs), connectTimeoutMs });
     hub.onChange(stateChanged);
-    hub.onProblem(({ cause, ...problem }) => cause instanceof HubError && say({ problem: errorOf(cause) }) || process.stderr.write(`${JSON.stringify(problem)} ${cause ?? ""}\n`));
+    hub.onProblem(({ cause, ...problem }) => {
+      if (cause instanceof HubError) say({ problem: errorOf(cause) });
+      else process.stderr.write(`${JSON.stringify(problem)} ${cause ?? ""}\n`);
+    });
     queueMicrotask(stateChanged);
   },
   create: ({ session, agent }) => attached(follow(hub.create({ sessionId: session, agent }))),

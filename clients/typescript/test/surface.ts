@@ -4,7 +4,7 @@ import { emptyConversation, fromSnapshot, reduce } from "agent-hub-client/conver
 import { useConversation, useHub, useSessionState } from "agent-hub-client/react";
 
 export async function surface(storage: Storage): Promise<void> {
-  const hub = connect({ url: "", getToken: async () => "token", cursors: storedCursors(storage, "app"), backoff: (attempt) => attempt });
+  const hub = connect({ url: "", getToken: async () => "token", cursors: storedCursors(storage, "app"), backoff: (attempt) => attempt, WebSocket, fetch });
   const session = hub.create({ agent: "assistant", tags: ["a"], metadata: { any: [1] } });
   const task = session.submit("Hello", { onBusy: "queue", timeoutMs: 1, options: { temperature: 0 } });
   for await (const event of task) if (event.type === "token") event.data.token satisfies string;
