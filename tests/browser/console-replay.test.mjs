@@ -71,6 +71,7 @@ test("playing moves on by itself, pauses, and ends at the end", async () => {
   await page.getByRole("button", { name: "Play" }).click();
   await until("some of it", async () => (await position(page))[0] > 15);
   await page.getByRole("button", { name: "Pause" }).click();
+  await page.getByRole("button", { name: "Play" }).waitFor();
   const [stands] = await position(page);
   await screenshot(page, "console-32-replay-playing");
   await until("the address follows", () => new URL(page.url()).hash === `#/s/${session}/replay/${stands}`);

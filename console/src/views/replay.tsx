@@ -225,11 +225,14 @@ function usePlaying(events: HubEvent[], position: number, setPosition: (to: numb
   const [playing, setPlaying] = useState(false);
   const at = useRef(position);
   at.current = position;
+  // Paused is paused, also for a picture that was asked for before.
+  const runs = useRef(false);
   useEffect(() => {
     if (!playing) return;
     let last = performance.now();
     let left = 0;
     let frame = requestAnimationFrame(function tick(now) {
+      if (!runs.current) return;
       const next = advance(events, at.current, left + Math.min(now - last, 1000), speed);
       last = now;
       left = next.left;
@@ -241,8 +244,12 @@ function usePlaying(events: HubEvent[], position: number, setPosition: (to: numb
   }, [playing, events, speed]);
   return {
     playing,
-    pause: () => setPlaying(false),
+    pause() {
+      runs.current = false;
+      setPlaying(false);
+    },
     play() {
+      runs.current = true;
       if (at.current >= events.length) setPosition(0);
       setPlaying(true);
     },
