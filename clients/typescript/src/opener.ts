@@ -5,7 +5,7 @@ import type { Settings } from "./options.js";
 import { openSse } from "./sse.js";
 import { openWebSocket } from "./websocket.js";
 
-/** Sockets that may fail to open in a row, although the hub answers HTTP, before the other way is taken. */
+/** Sockets that may fail to open in a row, while the hub answers HTTP each time, before the other way is taken. */
 const FAILURES = 2;
 
 export interface OpeningListener extends LinkListener {
@@ -21,7 +21,7 @@ const textOf = (cause: unknown): string => (cause instanceof Error ? cause.messa
 export class Opener {
   readonly #settings: Settings;
   readonly #problem: (problem: Problem) => void;
-  /** Sockets in a row that closed without a word. */
+  /** Sockets in a row that closed without a word while the hub answered HTTP. */
   #failures = 0;
   #sse = false;
   /** Of attempts that were overtaken, nothing is heard. */
@@ -90,10 +90,10 @@ export class Opener {
 
   async #dial(listener: LinkListener): Promise<Link> {
     const { credentials, WebSocket, socket } = this.#settings;
-    if (this.#sse) return openSse(this.#settings, listener);
     const given = await credentials().catch((cause: unknown) => {
       throw new NoCredentials(textOf(cause), { cause });
     });
+    if (this.#sse && "token" in given) return openSse(this.#settings, given.token, listener);
     if (!WebSocket) throw new TypeError("there is no WebSocket");
     return openWebSocket(WebSocket, socket, given, listener);
   }
@@ -109,10 +109,12 @@ export class Opener {
     }
     // With a code of its own the hub has spoken; tickets open sockets only.
     const silent = !heard && ![1001, 1012].includes(code) && code < 4000;
-    if (!silent || !this.#settings.token || ++this.#failures < FAILURES) return;
+    if (!silent || !this.#settings.token) return;
     const signal = AbortSignal.timeout(this.#settings.connectTimeoutMs);
     const health = this.#settings.fetch(`${this.#settings.http}/health`, { signal });
-    if (!(await health.then((answer) => answer.ok, () => false))) return;
+    // A hub that is away, or was just started, says nothing about sockets.
+    this.#failures = (await health.then((answer) => answer.ok, () => false)) ? this.#failures + 1 : 0;
+    if (this.#failures < FAILURES) return;
     this.#sse = true;
     this.#problem({ code: "fallback", message: "no WebSocket gets through to the hub; Server-Sent Events are used instead" });
   }

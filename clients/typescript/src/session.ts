@@ -161,7 +161,7 @@ export class FollowedSession implements Session, Follower {
     return this.#resolutions.get(requestId);
   }
 
-  /** Waits for what becomes of a steering input; `undo` where it was not taken. */
+  /** What becomes of a steering input: settled by its event, or by whoever sends it where it is refused. */
   receipt(steerId: string): Deferred<SteerReceipt> {
     const receipt = this.#steers.get(steerId) ?? new Deferred<SteerReceipt>();
     this.#steers.set(steerId, receipt);

@@ -18,13 +18,12 @@ const USUAL_TOOLS = ["web_search"];
 
 type CommandOf<Type extends ClientMessage["type"]> = Extract<ClientMessage, { type: Type }>;
 
-export function openSse(settings: Settings, listener: LinkListener): Link {
-  return new SseLink(settings, listener);
+export function openSse(settings: Settings, token: string, listener: LinkListener): Link {
+  return new SseLink(settings, token, listener);
 }
 
 class SseLink implements Link {
   readonly transport = "sse";
-  readonly #settings: Settings;
   readonly #listener: LinkListener;
   readonly #over = new AbortController();
   readonly #streams = new Map<string, AbortController>();
@@ -33,10 +32,9 @@ class SseLink implements Link {
   #line: Promise<void>;
   #welcomed = false;
 
-  constructor(settings: Settings, listener: LinkListener) {
-    this.#settings = settings;
+  constructor({ http, fetch }: Settings, token: string, listener: LinkListener) {
     this.#listener = listener;
-    this.#caller = { http: settings.http, fetch: settings.fetch, token: "", signal: this.#over.signal };
+    this.#caller = { http, fetch, token, signal: this.#over.signal };
     this.#line = this.#open().catch((error: unknown) => this.#failed(error));
   }
 
@@ -66,8 +64,6 @@ class SseLink implements Link {
   }
 
   async #open(): Promise<void> {
-    const token = (await this.#settings.token?.()) ?? "";
-    this.#caller = { ...this.#caller, token };
     const answer = await request(this.#caller, "GET", `${API}/capabilities`);
     const { maxPromptLength, maxTasksPerSession, maxConcurrentTasks } = (await answer.json()) as Record<string, number | null>;
     this.#welcomed = true;
@@ -75,7 +71,7 @@ class SseLink implements Link {
       type: "welcome",
       connectionId: answer.headers.get("X-Request-Id") ?? "http",
       protocol: "agent-hub.v1",
-      user: subject(token),
+      user: subject(this.#caller.token),
       heartbeatMs: HEARTBEAT_MS,
       limits: {
         messageBytes: 1024 * 1024,
