@@ -68,10 +68,10 @@ test("scrubbing shows the session as it was at any of its moments", async () => 
 test("playing moves on by itself, pauses, and ends at the end", async () => {
   await page.getByLabel("Speed").selectOption("2");
   await page.getByRole("button", { name: "To the beginning" }).click();
-  await page.getByRole("button", { name: "Play" }).click();
+  await page.getByRole("button", { name: "Play", exact: true }).click();
   await until("some of it", async () => (await position(page))[0] > 15);
-  await page.getByRole("button", { name: "Pause" }).click();
-  await page.getByRole("button", { name: "Play" }).waitFor();
+  await page.getByRole("button", { name: "Pause", exact: true }).click();
+  await page.getByRole("button", { name: "Play", exact: true }).waitFor();
   const [stands] = await position(page);
   await screenshot(page, "console-32-replay-playing");
   await until("the address follows", () => new URL(page.url()).hash === `#/s/${session}/replay/${stands}`);
@@ -83,7 +83,7 @@ test("playing moves on by itself, pauses, and ends at the end", async () => {
     const [at, total] = await position(page);
     return at === total;
   });
-  await page.getByRole("button", { name: "Play" }).waitFor();
+  await page.getByRole("button", { name: "Play", exact: true }).waitFor();
   assert.deepEqual(await said(page), await logged(hub, session));
 });
 
