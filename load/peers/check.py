@@ -225,21 +225,23 @@ async def check(peer: str) -> None:
     async with program(start, PORT="1", OPENAI_BASE_URL="", JWT_SECRET=SECRET) as (process, _):
         assert await process.wait() == 2, "a missing setting ends it with 2"
     # It counts calls, once a second.
-    async with program(VENDOR, "--report", "1") as (vendor, base):
-        async with program(start, PORT=str(port), OPENAI_BASE_URL=base, JWT_SECRET=SECRET) as (_, line):
-            assert line == f"listening on http://127.0.0.1:{port}", line
-            assert await ask(port, "/health") == (200, '{"status":"ok"}')
-            await CHECKS[peer](port)
-            # While the peer still runs: Express's cancel lets the call of the model run to its end, the others' stops it.
-            aborted = 0 if peer == "express-ws" else 1
-            assert vendor.stderr is not None
-            counted = ""
-            try:
-                async with asyncio.timeout(PATIENCE):
-                    while f"running: 0, finished: {2 - aborted}, aborted: {aborted}," not in counted:
-                        counted = (await vendor.stderr.readline()).decode()
-            except TimeoutError:
-                raise AssertionError(f"the vendor counts {counted}") from None
+    async with (
+        program(VENDOR, "--report", "1") as (vendor, base),
+        program(start, PORT=str(port), OPENAI_BASE_URL=base, JWT_SECRET=SECRET) as (_, line),
+    ):
+        assert line == f"listening on http://127.0.0.1:{port}", line
+        assert await ask(port, "/health") == (200, '{"status":"ok"}')
+        await CHECKS[peer](port)
+        # While the peer still runs: Express's cancel lets the call of the model run to its end, the others' stops it.
+        aborted = 0 if peer == "express-ws" else 1
+        assert vendor.stderr is not None
+        counted = ""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while f"running: 0, finished: {2 - aborted}, aborted: {aborted}," not in counted:
+                    counted = (await vendor.stderr.readline()).decode()
+        except TimeoutError:
+            raise AssertionError(f"the vendor counts {counted}") from None
     print(f"{peer}: as described")
 
 
