@@ -440,6 +440,38 @@ async def test_cursors_outlive_the_client(server: FakeHub) -> None:
         assert hub.sessions == ()
 
 
+async def test_cursors_that_cannot_be_stored_are_a_problem_and_no_more(server: FakeHub) -> None:
+    class Full(dict[str, str]):
+        def __setitem__(self, key: str, value: str) -> None:
+            raise OSError("no space left")
+
+    async with client(server, cursors=Full()) as hub:
+        problems: list[Exception] = []
+        hub.on_problem(problems.append)
+        session, peer = await begin(server, hub)
+        seen = record(session)
+        await peer.send(token(2, "a"))
+        await until(lambda: seen == [2])
+        assert {type(problem) for problem in problems} == {OSError}
+
+
+async def test_an_end_that_is_not_in_the_log_any_more(server: FakeHub) -> None:
+    async with client(server) as hub:
+        session, peer = await begin(server, hub)
+        task = session.task(TASK)
+        await peer.send(token(2, "a"), event("task_completed", 3, result="a", usage=USAGE))
+        await soon(task.finished)
+        peer.reset()
+        peer = await server.welcome()
+        await peer.expect("attach_session")
+        state = snapshot(task_info("running", partial={"messageId": "m2", "text": "b"}))
+        await peer.send(attached(3, 2, epoch="e2", snapshot=state), token(3, "c"))
+        await until(lambda: session.cursor == "e2.3")
+        again = session.task(TASK)
+        assert (again.status, again.text()) == ("running", "bc")
+        assert (task.status, task.text(), (await task.finished).result) == ("completed", "a", "a")
+
+
 async def test_an_ended_session_is_followed_to_its_end_and_no_further(server: FakeHub) -> None:
     async with client(server) as hub:
         session, peer = await begin(server, hub)

@@ -254,6 +254,18 @@ class Hub:
         self._tell()
         return session
 
+    def _store_cursor(self, session_id: str, cursor: str | None) -> None:
+        """A mapping that fails is a problem of its own, and not the session's."""
+        if self._cursors is None:
+            return
+        try:
+            if cursor is None:
+                self._cursors.pop(session_id, None)
+            else:
+                self._cursors[session_id] = cursor
+        except Exception as error:
+            self._problem(error)
+
     def _forget(self, session: Session) -> None:
         if self._sessions.get(session.id) is session:
             del self._sessions[session.id]

@@ -23,7 +23,7 @@ from .protocol import (
     SteerWhen,
     TaskInfo,
 )
-from .task import SteerReceipt, Task, TaskOutcome
+from .task import ENDS, SteerReceipt, Task, TaskOutcome
 
 if TYPE_CHECKING:
     from .hub import Hub
@@ -245,8 +245,8 @@ class Session:
                 self.snapshot = snapshot
             self._replace(snapshot, had_epoch)
         self._attached, self._caught_up = True, False
-        self._remember()
         self._emit(Attached(self.id, epoch, kept, message["head"], first, snapshot))
+        self._remember()
         self._settle()
 
     def _on_caught_up(self) -> None:
@@ -266,8 +266,8 @@ class Session:
         except (KeyError, TypeError, AttributeError) as error:
             # It counts all the same, and whoever iterates sees it as it is.
             self.hub._problem(ValueError(f"event {event['seq']} of session {self.id} cannot be read: {error!r}"))
-        self._remember()
         self._emit(event)
+        self._remember()
         if event["type"] == "session_ended":
             self._on_ended(str(event["data"].get("reason", "ended")))
 
@@ -304,8 +304,8 @@ class Session:
     def _on_ended(self, reason: str) -> None:
         self.ended = reason
         self._fail(Detached(f"session {self.id} has ended ({reason})"))
-        if reason == "deleted" and self.hub._cursors is not None:
-            self.hub._cursors.pop(self.id, None)
+        if reason == "deleted":
+            self.hub._store_cursor(self.id, None)
 
     def _attach(self) -> None:
         self._later = None
@@ -335,9 +335,7 @@ class Session:
             self.ready.set(None)
 
     def _remember(self) -> None:
-        cursor = self._position.cursor
-        if cursor is not None and self.hub._cursors is not None:
-            self.hub._cursors[self.id] = cursor
+        self.hub._store_cursor(self.id, self._position.cursor)
 
     def _emit(self, item: Event | Attached) -> None:
         for feed in tuple(self._feeds):
@@ -357,6 +355,9 @@ class Session:
             self.task(task_id)
         for task in tuple(self._tasks.values()):
             info = infos.get(task.id)
+            if task._over and info is not None and info["status"] not in ENDS:
+                # It had ended, and that end is not in the log any more. What was said of it stays said; who asks anew gets another one.
+                task = self._tasks[task.id] = Task(self, task.id, "submitted")
             if info is not None or had_epoch:  # Otherwise it is new, and nothing was known.
                 task._replace(info, _texts(snapshot["messages"], task.id, info))
         for pending in snapshot["pendingInputs"]:

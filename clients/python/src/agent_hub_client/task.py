@@ -31,6 +31,7 @@ _ENDS: dict[str, TaskState] = {
     "task_cancelled": "cancelled",
     "task_timeout": "timeout",
 }
+ENDS = frozenset(_ENDS.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +295,7 @@ class Task:
             return
         self.accepted.set(None)
         self.status, self._texts = info["status"], texts
-        if self.status in _ENDS.values():
+        if self.status in ENDS:
             partial = info.get("partial")
             # The result of an older one stands among the messages only.
             result = info.get("result", texts[-1][2] if texts else None) if self.status == "completed" else None
