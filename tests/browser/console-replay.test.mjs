@@ -11,7 +11,7 @@ before(async () => {
   chrome = await browser();
   tabs = new Tabs(chrome, hub.url);
   page = await tabs.open();
-  await ask(page, "What is a replay? /tokens 40 /pace 5");
+  await ask(page, "What is a replay? /tokens 40 /pace 40");
   await quiet(page);
   await ask(page, "/tokens 900 /pace 5");
   await begun(page);
@@ -44,7 +44,7 @@ test("scrubbing shows the session as it was at any of its moments", async () => 
   const slider = page.getByRole("slider", { name: "Position in the log" });
   await slider.fill(String(middle));
   const tokens = events.filter(({ type, seq }) => type === "token" && seq <= middle).map(({ data }) => data.token);
-  assert.deepEqual(await said(page), ["What is a replay? /tokens 40 /pace 5", tokens.join("")]);
+  assert.deepEqual(await said(page), ["What is a replay? /tokens 40 /pace 40", tokens.join("")]);
   assert.match(await slider.getAttribute("aria-valuetext"), new RegExp(`^Event ${middle} of ${events.length}, token`));
   await screenshot(page, "console-31-replay-middle");
 
@@ -59,14 +59,14 @@ test("scrubbing shows the session as it was at any of its moments", async () => 
   assert.deepEqual(await said(page), []);
   await page.getByText("Before the first event.").waitFor();
   await page.locator(".event", { hasText: "task_started" }).first().click();
-  assert.deepEqual(await said(page), ["What is a replay? /tokens 40 /pace 5"]);
+  assert.deepEqual(await said(page), ["What is a replay? /tokens 40 /pace 40"]);
   await page.locator(".event-whole", { hasText: '"type": "task_started"' }).waitFor();
   await page.getByRole("button", { name: "To the end" }).click();
   assert.deepEqual(await said(page), whole);
 });
 
 test("playing moves on by itself, pauses, and ends at the end", async () => {
-  await page.getByLabel("Speed").selectOption("2");
+  await page.getByLabel("Speed").selectOption("0.5");
   await page.getByRole("button", { name: "To the beginning" }).click();
   await page.getByRole("button", { name: "Play", exact: true }).click();
   await until("some of it", async () => (await position(page))[0] > 15);
