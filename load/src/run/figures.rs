@@ -51,7 +51,7 @@ named! {
         Attach = "attach",
         /// From a submit to its acknowledgement.
         SubmitAck = "submit_ack",
-        /// From a submit to the first token, whatever the model took.
+        /// From a submit to the first token, whatever the model took. Like `token` and `gap` not of what is caught up with after an attach.
         FirstToken = "first_token",
         /// From the making of a token to its arrival. Only of tokens that are stamps.
         Token = "token",

@@ -60,7 +60,7 @@ pub struct Task {
     pub due: Instant,
     /// Whether its first token has come.
     pub spoke: bool,
-    /// When its last token event came.
+    /// When its last token event came; nothing while it is caught up with.
     pub last_token: Option<Instant>,
     /// How it ended. One whose submit was refused counts as ended without an end; a hub that is overloaded may run it all the same.
     pub end: Option<Option<EndKind>>,
@@ -145,13 +145,19 @@ impl Session {
         }
         if head.kind == b"token" {
             let Some(text) = token_text(frame) else { return };
-            let stamps = stamps_in(text).inspect(|stamp| figures.record(Timing::Token, now.nanos.saturating_sub(*stamp))).count() as u64;
-            let tokens = tokens_in(text).max(stamps);
+            // What is caught up with was late because nobody listened, and that is not a delay.
+            let live = !self.attaching;
+            let stamps = stamps_in(text).inspect(|stamp| {
+                if live {
+                    figures.record(Timing::Token, now.nanos.saturating_sub(*stamp));
+                }
+            });
+            let tokens = stamps.count().max(tokens_in(text) as usize) as u64;
             self.tokens += tokens;
             figures.add(Count::Tokens, tokens);
             figures.count(Count::TokenEvents);
             if let Some(task) = task {
-                task.token(head, tokens, now, figures);
+                task.token(head, tokens, live.then_some(now), figures);
             }
             return;
         }
@@ -165,13 +171,17 @@ impl Session {
 }
 
 impl Task {
-    fn token(&mut self, head: &Head<'_>, tokens: u64, now: Now, figures: &mut Figures) {
-        if !self.spoke {
-            self.spoke = true;
-            figures.time(Timing::FirstToken, now.instant.saturating_duration_since(self.due));
-        }
-        if let Some(last) = self.last_token.replace(now.instant) {
-            figures.time(Timing::Gap, now.instant.saturating_duration_since(last));
+    /// `live`: when it came, unless it is caught up with.
+    fn token(&mut self, head: &Head<'_>, tokens: u64, live: Option<Now>, figures: &mut Figures) {
+        let first = !std::mem::replace(&mut self.spoke, true);
+        let last = std::mem::replace(&mut self.last_token, live.map(|now| now.instant));
+        if let Some(now) = live {
+            if first {
+                figures.time(Timing::FirstToken, now.instant.saturating_duration_since(self.due));
+            }
+            if let Some(last) = last {
+                figures.time(Timing::Gap, now.instant.saturating_duration_since(last));
+            }
         }
         if let Some((_, Some(recorded))) = self.cancel
             && head.seq > Some(recorded)

@@ -436,8 +436,8 @@ steps = [
         expect(17, "step 4: `how`: expected one of \"clean\" \"reset\" \"mid-frame\"");
         expect(18, "step 5: `prompt` is missing");
         expect(18, "step 5: `promt` is not known here; allowed: do, prompt, on_busy, spread");
-        expect(21, "`first_token.p98`: no such figure; allowed");
-        expect(22, "`token.p99`: expected the most it may be, such as \"20 ms\"");
+        expect(22, "`first_token.p98`: no such figure; allowed");
+        expect(23, "`token.p99`: expected the most it may be, such as \"20 ms\"");
     }
 
     #[test]
