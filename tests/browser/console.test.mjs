@@ -267,8 +267,10 @@ test("the network is cut in the middle of an answer: it is said, and the text is
       await link(other, "stale");
       const shown = await answer(other).textContent();
       await other.locator("#link-notice", { hasText: "what you see may be old" }).waitFor();
+      const clock = await other.locator(".row-took").last().textContent();
       await sleep(900);
       assert.equal(await answer(other).textContent(), shown, "nothing is invented meanwhile");
+      assert.equal(await other.locator(".row-took").last().textContent(), clock, "nor does a clock go on of which nothing is known");
       await screenshot(other, name);
       await accessible(other, name);
       // Asking for it at once changes nothing while there is no network.

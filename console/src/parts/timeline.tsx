@@ -8,7 +8,7 @@ interface Props {
   tasks: readonly TaskView[];
   /** Scrolled to and opened. */
   shown?: string | undefined;
-  /** The present of the timeline: now, or the moment a replay stands at. */
+  /** The present of the timeline where it is not now: the moment a replay stands at, or the last one that is known of. */
   now?: number | undefined;
 }
 

@@ -168,7 +168,7 @@ function Open({ followed, hub, link, able }: { followed: Followed; hub: Hub; lin
       </div>
       {panel && (
         <aside class="panel" aria-label={PANELS[panel]}>
-          {panel === "timeline" && <Timeline tasks={conversation.tasks} shown={shownTask} />}
+          {panel === "timeline" && <Timeline tasks={conversation.tasks} shown={shownTask} now={session.state === "live" ? undefined : Date.parse(conversation.session.updatedAt)} />}
           {panel === "events" && <Log followed={followed} />}
           {panel === "about" && <About followed={followed} conversation={conversation} />}
         </aside>
