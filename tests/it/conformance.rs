@@ -21,7 +21,7 @@ async fn play(address: &str, only: &[&str], patience: u64) -> Vec<Verdict> {
         url: format!("ws://{address}"),
         token: token("user-1"),
         other_token: Some(token("user-2")),
-        prompt_long: "/pace 20 /tokens 250".into(),
+        prompt_long: "/pace 20 /tokens 400".into(),
         prompt_short: "/pace 1 /tokens 12".into(),
         selection: Selection { only: only.iter().map(|name| (*name).to_owned()).collect(), patience, ..Selection::default() },
     };

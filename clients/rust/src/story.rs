@@ -145,7 +145,11 @@ impl Story {
         let partial = info.partial.as_ref();
         let said = partial.map_or_else(|| self.text().to_owned(), |partial| partial.text.clone());
         self.messages = partial
-            .map(|partial| Spoken { id: partial.message_id.clone(), text: partial.text.clone(), ends: vec![(info.first_seq, partial.text.len())] })
+            .map(|partial| Spoken {
+                id: partial.message_id.clone(),
+                text: partial.text.clone(),
+                ends: vec![(info.first_seq, partial.text.len())],
+            })
             .into_iter()
             .collect();
         self.outcome = match info.status {
