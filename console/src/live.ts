@@ -141,9 +141,9 @@ export function theHub(): Hub {
 
 let replacedAt = -Infinity;
 
-/** Not again and again: a hub that refuses what it has just given out has another trouble. */
+/** A hub that refuses what it has just given out has another trouble: it is not asked again and again. */
 async function afterRefusal(): Promise<void> {
-  if (performance.now() - replacedAt < REPLACE_EVERY_MS) return;
+  if (identity().minted && performance.now() - replacedAt < REPLACE_EVERY_MS) return;
   replacedAt = performance.now();
   if (await replaceToken()) startAgain();
 }

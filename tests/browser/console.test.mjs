@@ -342,6 +342,35 @@ test("a very long log is opened from a snapshot, and says what is not here", asy
   await other.close();
 });
 
+test("a connection that is closed for good says why, and can be made again by hand", async () => {
+  const other = await chrome.context.newPage();
+  let refuse = false, sockets = [];
+  await other.routeWebSocket(/\/ws\/agents/, (socket) => {
+    if (refuse) return socket.close({ code: 4006, reason: "No common version" });
+    socket.connectToServer();
+    sockets.push(socket);
+  });
+  await other.goto(hub.url);
+  await link(other, "live");
+  await ask(other, "/echo before");
+  await quiet(other);
+  refuse = true;
+  for (const socket of sockets) await socket.close({ code: 4006, reason: "No common version" });
+  await link(other, "closed");
+  await other.locator("#link-notice", { hasText: "No common version (4006)" }).waitFor();
+  assert.ok(await prompt(other).isDisabled());
+  await screenshot(other, "console-15c-closed");
+  await accessible(other, "closed");
+  refuse = false;
+  await other.getByRole("button", { name: "Connect again" }).click();
+  await link(other, "live");
+  await until("what was said", async () => (await said(other)).length === 2);
+  await ask(other, "/echo after");
+  await until("the answer", async () => (await answer(other).textContent()) === "after");
+  await sameAsLog(hub, other);
+  await other.close();
+});
+
 test("the machine goes offline and comes back", async () => {
   const network = await Network.to(hub);
   const other = await tabs.open("", { url: network.url });
@@ -522,8 +551,11 @@ test("where the hub gives out no tokens, one is pasted; a foreign session is not
   try {
     await screenshot(visitor, "console-21-no-token");
     await accessible(visitor, "no token");
-    await signIn(visitor, "not.a.token");
-    await visitor.getByText("Paste one that was made for you").waitFor();
+    for (const wrong of ["not.a.token", "nor.is.this"]) {
+      await signIn(visitor, wrong);
+      await visitor.getByText("it is wrong, has expired or was revoked").waitFor();
+      assert.equal(await visitor.getByLabel("Token").inputValue(), "", "it is asked for again");
+    }
     await signIn(visitor, tokenFor("ada"));
     await link(visitor, "live");
     assert.equal(await visitor.locator("#who").textContent(), "You are ada");

@@ -4,7 +4,7 @@ import { complaint, deleteSession, updateSession, type Capabilities } from "../a
 import { HubError, type Hub, type PendingInput } from "../client";
 import type { Conversation, TaskView } from "agent-hub-client/conversation";
 import { HubRefusal } from "../identity";
-import { follow, useFollowed, type Followed, type Pending } from "../live";
+import { follow, startAgain, useFollowed, type Followed, type Pending } from "../live";
 import { Announcer } from "../parts/announcer";
 import { Composer, type WhenBusy } from "../parts/composer";
 import { ConversationView } from "../parts/conversation";
@@ -198,6 +198,11 @@ function LinkNotice({ link, hub }: { link: Link; hub: Hub }) {
       {(link.state === "stale" || link.state === "connecting") && (
         <button type="button" class="small" onClick={() => hub.reconnect()}>
           Try now
+        </button>
+      )}
+      {link.state === "closed" && (
+        <button type="button" class="small" onClick={startAgain}>
+          Connect again
         </button>
       )}
     </div>
