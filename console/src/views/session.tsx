@@ -156,7 +156,7 @@ function Open({ followed, hub, link, able }: { followed: Followed; hub: Hub; lin
           busy={current !== undefined}
           steerable={current?.status === "running" && !current.cancelRequested}
           stopping={current?.cancelRequested ?? false}
-          disabled={over ? "The session takes no more" : undefined}
+          disabled={conversation.ended ? "The session takes no more" : link.state === "closed" ? "Not connected" : over ? "Not followed any more" : undefined}
           placeholder={link.state === "live" || link.state === "replaying" ? "Ask something" : "Sent when the connection is back"}
           limit={able?.maxPromptLength ?? 10_000}
           box={box}
