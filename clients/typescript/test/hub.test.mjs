@@ -168,9 +168,14 @@ test("the fold of the events is what a snapshot says, at every position that is 
     const act = [() => some.cancel("drawn"), () => some.steer("/echo steered", { when: draw(2) ? "now" : "next_step" }), () => some.suspend("drawn"), () => {}, () => {}][draw(5)];
     await Promise.race([Promise.resolve(act()).catch(() => {}), sleep(100)]);
     if (n === 9 || n === 18) {
-      // A crash in the middle: the text of a running task becomes void.
+      // A crash in the middle: the text of a running task becomes void, and it is written again until somebody has enough.
+      const long = session.submit("/tokens 5000 /pace 5", { onBusy: "interrupt" });
+      running.push(long);
+      await until("it is being written", () => long.text().length > 20, 20_000);
       await hub.kill();
       await hub.run();
+      await until("it is written again", () => long.view.attempt === 2 && long.text().length > 0, 20_000);
+      await long.cancel();
     }
   }
   await until("the end of all tasks", () => running.every(({ status }) => ["completed", "failed", "cancelled", "timeout", "refused"].includes(status)), 30_000);
