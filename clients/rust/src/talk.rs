@@ -301,6 +301,17 @@ impl Task {
     }
 }
 
+impl Drop for Task {
+    fn drop(&mut self) {
+        let mut followed = lock(&self.session.hub.inner.followed);
+        let Some(entries) = followed.tasks.get_mut(&self.id) else { return };
+        entries.retain(|entry| !std::ptr::eq(entry.as_ptr(), Arc::as_ptr(&self.entry)));
+        if entries.is_empty() {
+            followed.tasks.remove(&self.id);
+        }
+    }
+}
+
 impl Stream for Task {
     type Item = Result<TaskEvent, Missed>;
 
@@ -354,13 +365,7 @@ fn replace(attached: &Attached, followed: &Mutex<Followed>) {
 }
 
 fn holders(followed: &Mutex<Followed>, task: TaskId) -> Vec<Arc<Entry>> {
-    let mut followed = lock(followed);
-    let Some(entries) = followed.tasks.get_mut(&task) else { return Vec::new() };
-    let held: Vec<Arc<Entry>> = entries.iter().filter_map(Weak::upgrade).collect();
-    if held.is_empty() {
-        followed.tasks.remove(&task);
-    }
-    held
+    lock(followed).tasks.get(&task).into_iter().flatten().filter_map(Weak::upgrade).collect()
 }
 
 fn give_up(followed: &Mutex<Followed>, which: impl Fn(&Entry) -> bool, ended: Ended) {
@@ -393,4 +398,22 @@ impl Entry {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_is_dropped_is_forgotten() {
+        // Nobody listens there, and nobody has to.
+        let hub = Hub::start(Options::new("ws://127.0.0.1:9", "token").expect("a URL"));
+        let session = Session { hub: hub.clone(), id: SessionId::random() };
+        let id = TaskId::random();
+        let (first, second) = (session.task(id), session.task(id));
+        drop(first);
+        assert_eq!(lock(&hub.inner.followed).tasks[&id].len(), 1);
+        drop(second);
+        assert!(lock(&hub.inner.followed).tasks.is_empty());
+    }
 }

@@ -102,17 +102,18 @@ pub async fn run_with(driver: &DriverCommand, size: &Size) -> anyhow::Result<Rep
     let mut playing = JoinSet::new();
     for number in 0..size.clients.max(1) {
         let proxy = ChaosProxy::start(hub.address()).await?;
-        let desk = Desk::open(Driver::start(driver, Transcript::default())?, &format!("ws://{}", proxy.address), &token).await?;
+        let transcript = Transcript::default();
+        let desk = Desk::open(Driver::start(driver, transcript.clone())?, &format!("ws://{}", proxy.address), &token).await?;
         let line = Arc::new(Line { proxy, rng: Mutex::new(rng.child(1000 + number as u64)), plan: plan.clone() });
         for session in 0..size.sessions.max(1) {
             let rng = rng.child((number * 100 + session) as u64);
             playing.spawn(Player::new(desk.clone(), line.clone(), rng).play());
         }
         playing.spawn(cut_now_and_then(line.clone(), rng.child(2000 + number as u64)));
-        clients.push((desk, line));
+        clients.push((desk, line, transcript));
     }
     let deadline = Instant::now() + PER_CUT * u32::try_from(size.cuts).unwrap_or(u32::MAX) + Duration::from_secs(30);
-    while plan.done.load(Ordering::Relaxed) < size.cuts && Instant::now() < deadline && clients.iter().all(|(desk, _)| desk.fine()) {
+    while plan.done.load(Ordering::Relaxed) < size.cuts && Instant::now() < deadline && clients.iter().all(|(desk, ..)| desk.fine()) {
         sleep(Duration::from_millis(20)).await;
     }
     plan.stop.store(true, Ordering::Relaxed);
@@ -120,10 +121,11 @@ pub async fn run_with(driver: &DriverCommand, size: &Size) -> anyhow::Result<Rep
     while let Some(played) = playing.join_next().await {
         works.extend(played.context("a player panicked")?);
     }
-    let wrong = clients.iter().any(|(desk, _)| !desk.fine());
-    report.cut(&plan.counts(), size.cuts, wrong);
+    let wrong = clients.iter().find(|(desk, ..)| !desk.fine());
+    report.cut(&plan.counts(), size.cuts, wrong.is_some());
+    report.transcript = wrong.map(|(.., transcript)| transcript.take()).unwrap_or_default();
     let mut audit = audit::Audit::new(&hub, &token, vendor.calls())?;
-    for (desk, line) in clients {
+    for (desk, line, _) in clients {
         report.connections += line.proxy.made();
         audit.client(&desk, &mut report).await?;
         desk.close(&mut report).await;

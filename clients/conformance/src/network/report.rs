@@ -7,6 +7,9 @@ use serde::Serialize;
 /// Violations that are kept; of a thousand the first ones say as much.
 const KEPT: usize = 50;
 
+/// Lines of a transcript that are shown to a person.
+const SHOWN: usize = 40;
+
 /// What a run found.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -37,6 +40,9 @@ pub struct Report {
     pub violations: Vec<String>,
     /// How many there were, those that are not kept included.
     pub violation_count: usize,
+    /// The last orders and reports of the first client that was seen to be wrong, and what it wrote to standard error.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub transcript: Vec<String>,
 }
 
 impl Report {
@@ -88,6 +94,9 @@ impl fmt::Display for Report {
         write!(f, "lost {}, repeated or out of order {}, effects twice {}", self.lost, self.misplaced, self.repeated_effects)?;
         for violation in &self.violations {
             write!(f, "\n  {violation}")?;
+        }
+        for line in &self.transcript[self.transcript.len().saturating_sub(SHOWN)..] {
+            write!(f, "\n  | {line}")?;
         }
         let verdict = if self.kept() { "kept".to_owned() } else { format!("{} VIOLATIONS", self.violation_count) };
         write!(f, "\n{verdict}")
