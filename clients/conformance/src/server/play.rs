@@ -7,7 +7,7 @@ use std::{
 
 use agent_hub_client::Target;
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tokio_tungstenite::tungstenite::Message;
 
 use super::{
@@ -30,10 +30,21 @@ pub(super) async fn play(
     for id in script.ids.iter().map(String::as_str).chain(["session", "task"]) {
         names.set(id, uuid::Uuid::new_v4().to_string());
     }
-    let mut stage = Stage { target, patience, transcript, names, sockets: HashMap::new(), unread: HashMap::new(), logs: Logs::default() };
+    let mut stage = Stage {
+        target,
+        patience,
+        transcript,
+        names,
+        sockets: HashMap::new(),
+        unread: HashMap::new(),
+        sent: HashMap::new(),
+        waited: Duration::ZERO,
+        logs: Logs::default(),
+    };
     for (Placed { on, step }, number) in script.expanded().into_iter().zip(1..) {
         let text = format!("step {number}, on {on}, {}", serde_json::to_string(&step).unwrap_or_default());
         stage.transcript.note("step", &text);
+        stage.waited = Duration::ZERO;
         stage.take(&on, step).await.map_err(|problem| Failure { step: text, problem })?;
     }
     for socket in stage.sockets.into_values() {
@@ -50,6 +61,10 @@ struct Stage<'a> {
     sockets: HashMap<String, Socket>,
     /// Frames that came while a step waited for others.
     unread: HashMap<String, VecDeque<Value>>,
+    /// Commands by socket.
+    sent: HashMap<String, Vec<Value>>,
+    /// During this step, because the server asked for it.
+    waited: Duration,
     logs: Logs,
 }
 
@@ -59,7 +74,9 @@ impl Stage<'_> {
             Step::Begin(_) => Err("written out before".to_owned()),
             Step::Open(open) => self.open(on, &open).await,
             Step::Send(command) => {
-                let text = self.filled(&command)?.to_string();
+                let command = self.filled(&command)?;
+                let text = command.to_string();
+                self.sent.entry(on.to_owned()).or_default().push(command);
                 self.send(on, Message::text(text)).await
             }
             Step::SendRaw(text) => self.send(on, Message::text(text)).await,
@@ -135,11 +152,38 @@ impl Stage<'_> {
     }
 
     async fn next(&mut self, on: &str, until: Instant) -> Result<Came, String> {
-        if let Some(frame) = self.unread.get_mut(on).and_then(VecDeque::pop_front) {
-            return Ok(Came::Frame(frame));
+        loop {
+            let came = match self.unread.get_mut(on).and_then(VecDeque::pop_front) {
+                Some(frame) => Came::Frame(frame),
+                None => {
+                    let socket = self.sockets.get_mut(on).ok_or_else(|| format!("the script has no socket {on} now"))?;
+                    socket.next(until + self.waited, &mut self.logs, &self.transcript).await?
+                }
+            };
+            match &came {
+                Came::Frame(frame) if frame["code"] == "rate_limited" => self.send_later(on, frame).await?,
+                _ => return Ok(came),
+            }
         }
+    }
+
+    /// A server may bound the rate of what scripts do: then the command is sent again when it says, and the step has that much longer.
+    async fn send_later(&mut self, on: &str, refusal: &Value) -> Result<(), String> {
+        let sent = self.sent.get(on).map(Vec::as_slice).unwrap_or_default();
+        let command = sent.iter().rev().find(|command| command.get("id") == refusal.get("id")).cloned();
+        let Some(command) = command else { return Err(format!("nothing was sent that this can refuse: {}", short(refusal))) };
+        let wait = Duration::from_millis(refusal["retryAfterMs"].as_u64().unwrap_or(1000));
+        self.waited += wait;
+        let over = Instant::now() + wait;
         let socket = self.sockets.get_mut(on).ok_or_else(|| format!("the script has no socket {on} now"))?;
-        socket.next(until, &mut self.logs, &self.transcript).await
+        // Read meanwhile, because pings want answers.
+        while let Ok(came) = timeout_at(over, socket.next(over + self.patience, &mut self.logs, &self.transcript)).await {
+            match came? {
+                Came::Frame(frame) => self.unread.entry(on.to_owned()).or_default().push_back(frame),
+                Came::Closed(code) => return Err(format!("the socket was closed with {code} while the script waited as it was told")),
+            }
+        }
+        self.send(on, Message::text(command.to_string())).await
     }
 
     /// The next frame; `wanted` is for the message if there is none.
