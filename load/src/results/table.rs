@@ -79,7 +79,11 @@ fn hub(out: &mut String, results: &Results) {
         hub.cpu_s
     );
     for meeting in &results.meetings {
-        let rss = meeting.rss_kib.map_or_else(String::new, |kib| format!(", hub {:.0} MiB", mib(kib)));
+        let sessions = results.count(Count::Sessions).max(1) as f64;
+        let rss = meeting.rss_kib.map_or_else(String::new, |kib| {
+            let each = kib.saturating_sub(hub.rss_before_kib) as f64 / sessions;
+            format!(", hub {:.0} MiB, {each:.1} KiB for each of all sessions", mib(kib))
+        });
         let _ = writeln!(out, "  met after {:.1} s at \"{}\" ({}){rss}", meeting.after_s, meeting.name, meeting.round);
     }
 }
