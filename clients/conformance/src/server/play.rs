@@ -79,7 +79,10 @@ impl Stage<'_> {
                 self.sent.entry(on.to_owned()).or_default().push(command);
                 self.send(on, Message::text(text)).await
             }
-            Step::SendRaw(text) => self.send(on, Message::text(text)).await,
+            Step::SendRaw(text) => {
+                self.sent.entry(on.to_owned()).or_default().extend(serde_json::from_str::<Value>(&text).ok());
+                self.send(on, Message::text(text)).await
+            }
             Step::SendBinary(bytes) => self.send(on, Message::binary(vec![7; bytes])).await,
             Step::Expect(pattern) => {
                 let frame = self.frame(on, Instant::now() + self.patience, &pattern).await?;
