@@ -276,6 +276,23 @@ fn a_restart_runs_a_task_again_and_then_gives_up() {
 }
 
 #[test]
+fn all_of_a_message_is_void_also_where_something_came_in_the_middle_of_it() {
+    let mut bench = Bench::new();
+    bench.submit(1, OnBusy::Queue).expect("taken");
+    let task = bench.start().expect("free");
+    bench.next(task, None);
+    bench.say(task, "first ");
+    let first_token = bench.log.last().expect("events").seq;
+    let steer = NewSteer { task, id: TaskId::random(), input: "steer".into(), when: SteerWhen::NextStep };
+    bench.ask(Change::Steer(steer)).expect("waits for a step");
+    bench.say(task, "half");
+    bench.state = bench.refolded();
+    bench.with(|state, settings, out| state.recover(settings, false, out));
+    let EventBody::TaskRecovering(again) = bench.log.last().expect("events").body.clone() else { panic!("{:?}", bench.types()) };
+    assert_eq!(again.discard_after, first_token - 1);
+}
+
+#[test]
 fn steering_comes_in_before_the_next_call_and_gets_one_receipt() {
     let mut bench = Bench::new();
     bench.submit(1, OnBusy::Queue).expect("taken");

@@ -307,7 +307,9 @@ impl SessionState {
             } else if task.status == TaskStatus::Running && task.attempt >= settings.max_attempts {
                 self.fail(id, ErrorCode::Interrupted, "The hub stopped while the task ran".to_owned(), true, out);
             } else if task.status == TaskStatus::Running {
-                let body = TaskRecovering { attempt: task.attempt + 1, discard_after: task.solid_seq };
+                // All of the message that was being written, also where something else was said in the middle of it.
+                let written = task.streaming.as_ref().map_or(task.solid_seq, |streaming| streaming.seq - 1);
+                let body = TaskRecovering { attempt: task.attempt + 1, discard_after: task.solid_seq.min(written) };
                 self.emit(out, Some(id), EventBody::TaskRecovering(body));
                 out.record = true;
             }
