@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use agent_hub_load::vendor::{FakeVendor, FakeVendorConfig, Outcome};
+use agent_hub_load::vendor::{FakeVendor, FakeVendorConfig, Fault, FaultChance, Outcome};
 use reqwest::{Client, RequestBuilder};
 use serde_json::{Value, json};
 
@@ -141,4 +141,40 @@ async fn answers_look_like_the_vendors() {
     assert_eq!(data[5], "[DONE]");
     let usage: Value = serde_json::from_str(data[4]).unwrap();
     assert_eq!((&usage["choices"], &usage["usage"]["completion_tokens"]), (&json!([]), &json!(2)));
+}
+
+#[tokio::test]
+async fn some_answers_have_a_fault_and_in_every_run_the_same_ones() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let run = async || {
+        let faults = vec![FaultChance { fault: Fault::named("unavailable").unwrap(), after: 0, share: 0.3 }];
+        let fake = FakeVendor::start(FakeVendorConfig { faults, ..FakeVendorConfig::default() }).await.unwrap();
+        let mut statuses = Vec::new();
+        for _ in 0..60 {
+            let body = with_messages(json!([{ "role": "user", "content": "/tokens 1" }]));
+            statuses.push(openai(&fake).json(&body).send().await.unwrap().status().as_u16());
+        }
+        statuses
+    };
+    let statuses = run().await;
+    let refused = statuses.iter().filter(|status| **status == 503).count();
+    assert!((6..36).contains(&refused), "{refused} of 60 at a share of 0.3");
+    assert!(statuses.iter().all(|status| matches!(status, 200 | 503)));
+    assert_eq!(statuses, run().await);
+}
+
+#[tokio::test]
+async fn jitter_makes_tokens_late_and_loses_none() {
+    let fake = fake().await;
+    let body = with_messages(json!([{ "role": "user", "content": "/pace 3 /jitter 1 /echo a b c d e f" }]));
+    let started = std::time::Instant::now();
+    let text = openai(&fake).bearer_auth("key").json(&body).send().await.unwrap().text().await.unwrap();
+    // Never early: the last is due at six paces at the soonest.
+    assert!(started.elapsed() >= Duration::from_millis(18));
+    let words: Vec<String> = text
+        .split("\n\n")
+        .filter_map(|event| serde_json::from_str::<Value>(event.strip_prefix("data: ")?).ok())
+        .filter_map(|chunk| Some(chunk["choices"][0]["delta"]["content"].as_str()?.to_owned()))
+        .collect();
+    assert_eq!(words.concat(), "a b c d e f");
 }

@@ -68,12 +68,14 @@ fn counts(out: &mut String, results: &Results) {
 
 fn hub(out: &mut String, results: &Results) {
     let Some(hub) = &results.hub else { return };
-    let per_session = results.rss_per_session().map_or_else(String::new, |bytes| format!("{:.1} KiB per session", bytes / 1024.0));
+    // Of a few sessions it is the process that is measured.
+    let per_session = results.rss_per_session().filter(|_| results.count(Count::Sessions) >= 100);
+    let per_session = per_session.map_or_else(String::new, |bytes| format!(" ({:.1} KiB per session)", bytes / 1024.0));
     let per_token = results.cpu_per_1000_tokens().map_or_else(String::new, |nanos| format!(", {} CPU per 1,000 tokens", short_time(nanos)));
     let mib = |kib: u64| kib as f64 / 1024.0;
     let _ = writeln!(
         out,
-        "hub: {:.0} MiB before, {:.0} MiB at its largest ({per_session}), {:.1} s CPU{per_token}",
+        "hub: {:.0} MiB before, {:.0} MiB at its largest{per_session}, {:.1} s CPU{per_token}",
         mib(hub.rss_before_kib),
         mib(hub.rss_largest_kib),
         hub.cpu_s
