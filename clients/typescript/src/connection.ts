@@ -38,6 +38,8 @@ export interface Reports {
 
 /** After these, a repeated command is tried again: what the first one did is not known. */
 const NO_ROOM: readonly string[] = ["rate_limited", "overloaded", "internal"];
+/** With these, a command is refused that overtook the one that makes its session or task. */
+const NOT_THERE: readonly string[] = ["session_not_found", "task_not_found"];
 /** Before trying again, when the hub does not say how long. */
 const TRY_AGAIN_MS = 1_000;
 /** After these the pauses grow although the hub says welcome each time, until a connection has lived for a while. */
@@ -380,13 +382,22 @@ export class Connection {
     }
     const repeated = waiting.sends > 1;
     if (waiting.own ? error.retryable : repeated && NO_ROOM.includes(error.code)) {
-      this.#unsent.unshift(waiting);
       this.#hold(error.retryAfterMs ?? TRY_AGAIN_MS);
-      return this.#send();
+      return this.#putBack(waiting);
     }
+    // What it is about is still to be made: the command that makes it was put back.
+    if (NOT_THERE.includes(error.code) && this.#outbox.makes(waiting)) return this.#putBack(waiting);
     this.#outbox.remove(waiting);
     if (!repeated || !waiting.forgive) return waiting.reject(error);
     waiting.forgive(error).then((done) => (done ? waiting.resolve(undefined) : waiting.reject(error)), waiting.reject);
+  }
+
+  /** Where it was among those that wait: the client's own before the others, each kind in the order it was given. */
+  #putBack(waiting: Waiting): void {
+    const behind = (other: Waiting) => (other.own === waiting.own ? other.n > waiting.n : waiting.own);
+    const at = this.#unsent.findIndex(behind);
+    this.#unsent.splice(at < 0 ? this.#unsent.length : at, 0, waiting);
+    this.#send();
   }
 
   #hold(ms: number): void {

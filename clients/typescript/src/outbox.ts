@@ -59,6 +59,17 @@ export class Outbox {
     return false;
   }
 
+  /** Whether an earlier command, not answered yet, makes the session or task that this one is about. */
+  makes({ n, command }: Waiting): boolean {
+    const { sessionId, taskId } = command as { sessionId?: string; taskId?: string };
+    for (const { n: earlier, command: maker } of this.#waiting.values()) {
+      if (earlier >= n) continue;
+      if (maker.type === "create_session" && maker.sessionId != null && maker.sessionId === sessionId) return true;
+      if (maker.type === "submit_task" && maker.taskId != null && maker.taskId === taskId) return true;
+    }
+    return false;
+  }
+
   /** Nothing will be answered any more. */
   fail(error: HubError): void {
     const all = [...this.#waiting.values()];

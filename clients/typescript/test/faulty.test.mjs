@@ -448,6 +448,48 @@ test("what is repeated and meets a hub without room is tried again: the first on
   await session.submit("Once.").accepted;
 });
 
+test("what is repeated and has to wait goes out in the order it was given", async () => {
+  await start(async (connection, n) => {
+    connection.welcome();
+    if (n === 1) {
+      await connection.attaches(LOG.slice(0, 1));
+      for (let count = 0; count < 3; count += 1) await connection.expect("submit_task");
+      return connection.reset();
+    }
+    await connection.attaches(LOG.slice(0, 1));
+    const submits = [];
+    for (let count = 0; count < 3; count += 1) submits.push(await connection.expect("submit_task"));
+    for (const submit of submits) connection.refuse(submit, "overloaded", { retryable: true, retryAfterMs: 5 });
+    for (let count = 0; count < 3; count += 1) connection.ack(await connection.expect("submit_task"));
+  });
+  const session = hub.open(SESSION, { after: "e1.0" });
+  await session.ready;
+  await Promise.all(["A", "B", "C"].map((prompt) => session.submit(prompt).accepted));
+  assert.deepEqual(scripted.connections[1].frames.slice(1).map(({ prompt }) => prompt), ["A", "B", "C", "A", "B", "C"]);
+});
+
+test("a create that has to wait takes what is about its session along", async () => {
+  await start(async (connection, n) => {
+    connection.welcome();
+    if (n === 1) {
+      await connection.expect("create_session");
+      await connection.expect("submit_task");
+      await connection.expect("cancel_task");
+      return connection.reset();
+    }
+    connection.refuse(await connection.expect("create_session"), "rate_limited", { retryable: true, retryAfterMs: 5 });
+    connection.refuse(await connection.expect("submit_task"), "session_not_found");
+    connection.refuse(await connection.expect("cancel_task"), "task_not_found");
+    await connection.creates();
+    connection.ack(await connection.expect("submit_task"));
+    connection.ack(await connection.expect("cancel_task"));
+  });
+  const session = hub.create({ sessionId: SESSION });
+  const task = session.submit("Once.");
+  const cancelled = task.cancel();
+  await Promise.all([session.ready, task.accepted, cancelled]);
+});
+
 test("too many commands wait: one more is refused, and nothing of it is sent", async () => {
   await start(async (connection) => {
     connection.welcome();
