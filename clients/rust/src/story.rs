@@ -139,8 +139,8 @@ impl Story {
         }
     }
 
-    /// What a snapshot tells, instead of the events before it.
-    pub(crate) fn replace(&mut self, info: &TaskInfo) {
+    /// What a snapshot tells, instead of the events up to its head.
+    pub(crate) fn replace(&mut self, info: &TaskInfo, head: Seq) {
         self.skipped = true;
         let partial = info.partial.as_ref();
         let said = partial.map_or_else(|| self.text().to_owned(), |partial| partial.text.clone());
@@ -148,7 +148,8 @@ impl Story {
             .map(|partial| Spoken {
                 id: partial.message_id.clone(),
                 text: partial.text.clone(),
-                ends: vec![(info.first_seq, partial.text.len())],
+                // Which tokens it was is not told. The message is not whole, so they are void together, if they are.
+                ends: vec![(head, partial.text.len())],
             })
             .into_iter()
             .collect();
@@ -199,13 +200,17 @@ mod tests {
     fn told(events: &[(&str, Value)]) -> Story {
         let mut story = Story::default();
         for ((kind, data), seq) in events.iter().zip(2..) {
-            let event = json!({
-                "type": kind, "sessionId": "7b0c8a3e-4f5d-4d7a-9a51-2f6f0c1d9e10", "taskId": "c1d2e3f4-0a1b-4c2d-8e3f-405162738495",
-                "seq": seq, "at": "2026-11-20T14:02:01.037Z", "data": data,
-            });
-            story.apply(&Event::decode(&event.to_string()).expect("an event"));
+            story.apply(&event(seq, kind, data));
         }
         story
+    }
+
+    fn event(seq: Seq, kind: &str, data: &Value) -> Event {
+        let event = json!({
+            "type": kind, "sessionId": "7b0c8a3e-4f5d-4d7a-9a51-2f6f0c1d9e10", "taskId": "c1d2e3f4-0a1b-4c2d-8e3f-405162738495",
+            "seq": seq, "at": "2026-11-20T14:02:01.037Z", "data": data,
+        });
+        Event::decode(&event.to_string()).expect("an event")
     }
 
     fn token(text: &str, message: &str) -> (&'static str, Value) {
@@ -226,6 +231,29 @@ mod tests {
         assert_eq!(told(&[token("ä ", "m2"), token("b", "m2"), recovering(2)]).text(), "ä ");
         assert_eq!(told(&[token("a ", "m2"), recovering(1)]).text(), "");
         assert_eq!(told(&[token("a ", "m2"), recovering(1), token("anew", "m5")]).text(), "anew");
+    }
+
+    #[test]
+    fn all_of_a_void_message_is_taken_back_whatever_came_in_the_middle_of_it() {
+        let steer = json!({"steerId": "0198f3a2-6b1c-7d4e-8f90-a1b2c3d4e5f6", "input": "x", "when": "next_step"});
+        let recovering = ("task_recovering", json!({"attempt": 2, "discardAfter": 1}));
+        let story = told(&[token("a ", "m2"), ("steer_accepted", steer), token("b", "m2"), recovering]);
+        assert!(story.messages.is_empty(), "{story:?}");
+    }
+
+    #[test]
+    fn void_text_of_a_snapshot_is_taken_back() {
+        let info = json!({
+            "taskId": "c1d2e3f4-0a1b-4c2d-8e3f-405162738495", "status": "running", "attempt": 1, "stepsCompleted": 0,
+            "partial": {"messageId": "m2", "text": "a b"}, "usage": {"inputTokens": 0, "outputTokens": 0},
+            "createdAt": "2026-11-20T14:02:02.074Z", "firstSeq": 2,
+        });
+        let mut story = Story::default();
+        story.replace(&serde_json::from_value(info).expect("a task"), 6);
+        story.apply(&event(7, "token", &json!({"token": " c", "messageId": "m2"})));
+        assert_eq!(story.text(), "a b c");
+        story.apply(&event(8, "task_recovering", &json!({"attempt": 2, "discardAfter": 4})));
+        assert_eq!(story.text(), "");
     }
 
     #[test]

@@ -357,7 +357,7 @@ fn hand_over(event: &AppliedEvent, followed: &Mutex<Followed>) {
 fn replace(attached: &Attached, followed: &Mutex<Followed>) {
     for info in attached.snapshot.iter().flat_map(|snapshot| &snapshot.tasks) {
         for entry in holders(followed, info.task_id) {
-            entry.story.send_modify(|story| story.replace(info));
+            entry.story.send_modify(|story| story.replace(info, attached.head));
             entry.tell(TaskEvent::Replaced);
             entry.close_if_over();
         }
