@@ -64,6 +64,8 @@ export class Connection {
   #link: Link | undefined;
   #liveness: Liveness | undefined;
   #unsent: Waiting[] = [];
+  /** Attaches of a session that were sent on this connection and are not answered. */
+  readonly #attaching = new Map<string, number>();
   #pace = new Pace(Date.now());
   /** Nothing is sent before: the hub has no room. */
   #heldUntil = 0;
@@ -184,6 +186,7 @@ export class Connection {
     clearTimeout(this.#pump);
     this.#pump = undefined;
     this.#unsent = [];
+    this.#attaching.clear();
     this.#link = undefined;
     this.up = false;
     this.transport = undefined;
@@ -224,8 +227,8 @@ export class Connection {
   #take(message: ServerMessage): void {
     if (isEvent(message)) {
       const follower = this.#followers.get(message.sessionId);
-      // Of a session that was detached some may still be on their way.
-      if (follower && !follower.event(message)) this.#attach(follower);
+      // Of a session that was detached, or of an attach that another one has overtaken, some may still be on their way.
+      if (follower && !this.#overtaken(message.sessionId) && !follower.event(message)) this.#attach(follower);
       return;
     }
     switch (message.type) {
@@ -238,12 +241,14 @@ export class Connection {
       case "error":
         return this.#refused(message);
       case "session_attached": {
+        this.#attachAnswered(message.sessionId);
         const follower = this.#followers.get(message.sessionId);
-        if (follower && !follower.attached(message)) this.#attach(follower);
+        if (follower && !this.#overtaken(message.sessionId) && !follower.attached(message)) this.#attach(follower);
         return;
       }
       case "caught_up":
-        return this.#followers.get(message.sessionId)?.caughtUp();
+        if (!this.#overtaken(message.sessionId)) this.#followers.get(message.sessionId)?.caughtUp();
+        return;
       case "auth_expiring":
         return this.#refresh(message.inMs, this.#link);
       case "going_away":
@@ -300,6 +305,18 @@ export class Connection {
     this.#enqueue({ command, own: true, resolve: () => {}, reject });
   }
 
+  /** One of the attaches of a session is answered; the hub answers them in order. */
+  #attachAnswered(id: string): void {
+    const left = (this.#attaching.get(id) ?? 0) - 1;
+    if (left > 0) this.#attaching.set(id, left);
+    else this.#attaching.delete(id);
+  }
+
+  /** Whether another attach is on its way or about to be sent, so that what comes now belongs to an earlier one. */
+  #overtaken(id: string): boolean {
+    return this.#attaching.has(id) || this.#unsent.some((waiting) => attachedBy(waiting) === id);
+  }
+
   /** In band: the socket goes on with the new token. With tickets, or one token for ever, there is nothing to give. */
   #refresh(inMs: number, link: Link | undefined, failures = 0): void {
     const { newToken } = this.#settings;
@@ -349,6 +366,8 @@ export class Connection {
     // No character is more than three bytes.
     if (text.length * 3 > most && new TextEncoder().encode(text).length > most) return this.#refuseTooBig(waiting, `the hub takes ${most} bytes`);
     waiting.sends += 1;
+    const attaches = attachedBy(waiting);
+    if (attaches !== undefined) this.#attaching.set(attaches, (this.#attaching.get(attaches) ?? 0) + 1);
     link.send(message, text);
   }
 
@@ -380,6 +399,8 @@ export class Connection {
       const { code, message: text } = error;
       return this.#reports.problem({ code, message: text, cause: error, ...(message.sessionId ? { sessionId: message.sessionId } : {}) });
     }
+    const attaches = attachedBy(waiting);
+    if (attaches !== undefined) this.#attachAnswered(attaches);
     const repeated = waiting.sends > 1;
     if (waiting.own ? error.retryable : repeated && NO_ROOM.includes(error.code)) {
       this.#hold(error.retryAfterMs ?? TRY_AGAIN_MS);
@@ -403,4 +424,9 @@ export class Connection {
   #hold(ms: number): void {
     this.#heldUntil = Math.max(this.#heldUntil, Date.now() + ms);
   }
+}
+
+/** The session that a command attaches to, if it does. */
+function attachedBy({ command }: Waiting): string | undefined {
+  return command.type === "attach_session" || command.type === "create_session" ? (command.sessionId ?? undefined) : undefined;
 }

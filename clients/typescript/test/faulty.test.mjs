@@ -664,6 +664,36 @@ test("a session that is detached is not attached again", async () => {
   assert.deepEqual(seqs, [1, 2]);
 });
 
+test("detached and opened again before the first attach is answered: only the answer to the second one counts", async () => {
+  const parts = (text) => ({ recovered: false, snapshot: snapshot({ messages: [{ messageId: "p2", role: "user", text, taskId: TASK, seq: 2 }] }) });
+  await start(async (connection) => {
+    connection.welcome();
+    const first = await connection.expect("attach_session");
+    await connection.expect("detach_session");
+    const second = await connection.expect("attach_session");
+    connection.attached(3, 2, parts("first"));
+    connection.caughtUp(2);
+    connection.ack(first);
+    connection.send(event(3, "session_updated", { name: "of the first" }));
+    connection.attached(4, 3, parts("second"));
+    connection.caughtUp(3);
+    connection.ack(second);
+    connection.send(event(4, "session_updated", { name: "of the second" }));
+  });
+  await state(hub, "live");
+  const left = hub.open(SESSION);
+  left.detach();
+  const session = hub.open(SESSION);
+  assert.notEqual(session, left);
+  const attached = [];
+  session.onAttached(({ from }) => attached.push(from));
+  const seqs = applied(session);
+  await session.ready;
+  await until("what follows", () => session.cursor === "e1.4");
+  assert.deepEqual([attached, seqs, problems], [[4], [4], []]);
+  assert.deepEqual(session.conversation.messages.map(({ text }) => text), ["second"]);
+});
+
 test("who iterates too slowly is told; nobody else is", async () => {
   await start(async (connection) => {
     connection.welcome();
