@@ -12,10 +12,10 @@ pub fn median(figures: &[f64]) -> f64 {
     }
 }
 
-/// A percentile of sorted figures; 0 of none.
+/// A percentile of sorted figures; infinite of none, because what never came took for ever.
 pub fn percentile(sorted: &[f64], share: f64) -> f64 {
     let last = sorted.len().saturating_sub(1);
-    sorted.get((last as f64 * share).round() as usize).copied().unwrap_or(0.0)
+    sorted.get((last as f64 * share).round() as usize).copied().unwrap_or(f64::INFINITY)
 }
 
 #[cfg(test)]
@@ -26,6 +26,6 @@ mod tests {
     fn middles_and_ends_are_found() {
         assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
         assert_eq!(median(&[]), 0.0);
-        assert_eq!((percentile(&[1.0, 2.0, 3.0], 0.5), percentile(&[1.0, 2.0, 3.0], 1.0), percentile(&[], 0.5)), (2.0, 3.0, 0.0));
+        assert_eq!((percentile(&[1.0, 2.0, 3.0], 0.5), percentile(&[1.0, 2.0, 3.0], 1.0), percentile(&[], 0.5)), (2.0, 3.0, f64::INFINITY));
     }
 }

@@ -20,9 +20,9 @@ use crate::{
 /// What cancels came to.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Cancelled {
-    /// From sending to the acknowledgement, milliseconds, sorted.
+    /// From sending to the acknowledgement, milliseconds, sorted; infinite where none came.
     pub(super) acked_ms: Vec<f64>,
-    /// From sending to the end of the vendor's call, milliseconds, sorted. Empty without a vendor.
+    /// From sending to the end of the vendor's call, milliseconds, sorted; infinite where it was not given up. Empty without a vendor.
     pub(super) closed_ms: Vec<f64>,
     /// Tokens that came behind the acknowledgement.
     pub(super) after_ack: u64,
@@ -67,10 +67,9 @@ pub(super) async fn closed_upstream(programs: &Programs, sessions: usize) -> any
     let calls: HashMap<usize, Call> = vendor.vendor.calls().into_iter().filter_map(|call| Some((asked_by(&call)?, call))).collect();
     for (member, sent) in sent.iter().enumerate() {
         let call = calls.get(&member).filter(|call| call.outcome == Outcome::Aborted);
-        match call.and_then(|call| call.closed_at) {
-            Some(closed) => cancelled.closed_ms.push(closed.saturating_duration_since(*sent).as_secs_f64() * 1000.0),
-            None => cancelled.not_closed += 1,
-        }
+        let closed = call.and_then(|call| call.closed_at).map(|closed| closed.saturating_duration_since(*sent));
+        cancelled.closed_ms.push(waited(closed));
+        cancelled.not_closed += usize::from(closed.is_none());
     }
     cancelled.closed_ms.sort_by(f64::total_cmp);
     Ok(cancelled)
@@ -99,13 +98,18 @@ async fn cancel_all(server: &Server, sessions: usize, pace_ms: u32) -> anyhow::R
     }
     sleep(Duration::from_millis(500)).await;
     let tally = fleet.tally.borrow();
-    let wait = |(seen, sent): (&super::fleet::Seen, &u64)| seen.acked.map(|acked| acked.saturating_sub(*sent) as f64 / 1e6);
-    let mut acked_ms: Vec<f64> = tally.seen.iter().zip(&sent_nanos).filter_map(wait).collect();
+    let wait = |(seen, sent): (&super::fleet::Seen, &u64)| seen.acked.map(|acked| Duration::from_nanos(acked.saturating_sub(*sent)));
+    let mut acked_ms: Vec<f64> = tally.seen.iter().zip(&sent_nanos).map(wait).map(waited).collect();
     acked_ms.sort_by(f64::total_cmp);
     let after_ack = tally.seen.iter().map(|seen| seen.after_ack).sum();
     let after_cancel = tally.seen.iter().map(|seen| seen.after_cancel).sum();
-    let unanswered = sessions - acked_ms.len();
+    let unanswered = tally.seen.iter().filter(|seen| seen.acked.is_none()).count();
     Ok((Cancelled { acked_ms, after_ack, after_cancel, unanswered, ..Cancelled::default() }, sent))
+}
+
+/// Milliseconds; what never came took for ever.
+fn waited(time: Option<Duration>) -> f64 {
+    time.map_or(f64::INFINITY, |time| time.as_secs_f64() * 1000.0)
 }
 
 /// The member that asked, by its prompt.

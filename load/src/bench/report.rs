@@ -69,6 +69,15 @@ impl Row {
         Self { goal, what: what.into(), reached, range, must, aim, better, unit, verdict, note: String::new() }
     }
 
+    /// Missed whatever the figure says, if something made it worthless.
+    #[must_use]
+    pub(super) fn unless(mut self, broken: bool) -> Self {
+        if broken {
+            self.verdict = Verdict::Missed;
+        }
+        self
+    }
+
     /// With a remark.
     #[must_use]
     pub(super) fn note(mut self, note: impl Into<String>) -> Self {
@@ -108,6 +117,7 @@ pub(super) fn table(rows: &[Row]) -> String {
 /// Three digits are enough for people.
 pub(super) fn short(figure: f64) -> String {
     match figure.abs() {
+        never if !never.is_finite() => "never".to_owned(),
         large if large >= 1e6 => format!("{:.2} M", figure / 1e6),
         large if large >= 1e4 => format!("{:.0} k", figure / 1e3),
         large if large >= 100.0 => format!("{figure:.0}"),
@@ -128,5 +138,14 @@ mod tests {
         assert_eq!(row(&[0.9], Better::More), Verdict::Missed);
         assert_eq!(row(&[], Better::More), Verdict::Missed);
         assert_eq!(Row::new(1, "", &[1.5], "", Better::Less, 2.0, 1.0).verdict, Verdict::Must);
+        assert_eq!(Row::new(1, "", &[0.5], "", Better::Less, 2.0, 1.0).unless(true).verdict, Verdict::Missed);
+    }
+
+    #[test]
+    fn what_never_came_is_missed() {
+        for never in [f64::INFINITY, f64::NAN] {
+            assert_eq!(Row::new(11, "", &[never], "ms", Better::Less, 5.0, 2.0).verdict, Verdict::Missed);
+            assert_eq!(short(never), "never");
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    net::SocketAddr,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -18,8 +19,6 @@ use crate::{
     token,
     wire::{Read, SCRATCH_BYTES, now_nanos, stamps_in, tokens_in},
 };
-
-use std::net::SocketAddr;
 
 /// Openings at the same time.
 const AT_ONCE: usize = 64;
@@ -100,11 +99,6 @@ impl Crowd {
         let tally = Rc::new(RefCell::new(Tally { tokens: 0, delay, seen: vec![Seen::default(); count] }));
         let scratch = Rc::new(RefCell::new(vec![0; SCRATCH_BYTES]));
         Ok(Self { lines: Rc::new(lines), tally, readers: JoinSet::new(), scratch })
-    }
-
-    /// How many there are.
-    pub(super) fn len(&self) -> usize {
-        self.lines.len()
     }
 
     /// Asks on all of them, spread over a time, each in a phase of its own. Returns when each was asked.
