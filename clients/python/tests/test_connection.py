@@ -8,7 +8,7 @@ from contextlib import suppress
 from http import HTTPStatus
 
 import pytest
-from fake_hub import SESSION, TASK, FakeHub, Message, attached, caught_up, created, event, soon, state_of, token, until
+from fake_hub import OTHER, SESSION, TASK, FakeHub, Message, attached, caught_up, created, event, soon, state_of, token, until
 from websockets.exceptions import ConnectionClosed
 
 from agent_hub_client import Hub, HubClosed, HubError, HubState, MessageTooBig, QueueFull, TokenFailed, connect
@@ -369,9 +369,8 @@ async def test_repeated_commands_wait_when_the_hub_has_too_much_of_us(server: Fa
         create, submit = await peer.expect("create_session"), await peer.expect("submit_task")
         await peer.refuse(create, "rate_limited", retryable=True, retryAfterMs=20)
         await peer.refuse(submit, "overloaded", retryable=True, retryAfterMs=20)
-        again = [await peer.expect(kind) for kind in ("submit_task", "create_session")]
-        assert again == [submit, create]
-        for command in again:
+        for command in (create, submit):
+            assert await peer.expect(command["type"]) == command
             await peer.ack(command)
         await soon(task.accepted)
         # The same for a token; and what is told to nobody in particular holds everything back for a while.
@@ -387,6 +386,45 @@ async def test_repeated_commands_wait_when_the_hub_has_too_much_of_us(server: Fa
         peer = await server.welcome()
         await peer.expect("attach_session")
         await peer.expect("submit_task", taskId=late.id)
+
+
+async def test_repeated_commands_that_were_put_back_keep_their_order(server: FakeHub) -> None:
+    async with client(server) as hub:
+        session, other = hub.create(session_id=SESSION), hub.create(session_id=OTHER)
+        tasks = [session.submit(prompt) for prompt in "ABC"]
+        cancelling = asyncio.create_task(tasks[0].cancel())
+        dropped = asyncio.create_task(session.end())
+        elsewhere = other.submit("elsewhere")
+        kinds = ["create_session"] * 2 + ["submit_task"] * 4 + ["cancel_task", "end_session"]
+        peer = await server.welcome()
+        said = [await peer.expect(kind) for kind in kinds]
+        peer.reset()
+        peer = await server.welcome()
+        assert [await peer.expect(kind) for kind in kinds] == said
+        create, create_other, *submits, far, cancel, end = said
+        too_much: Message = {"retryable": True, "retryAfterMs": 20}
+        # The hub has no room for the first ones; then there is no session and no task for what follows.
+        await peer.refuse(create, "overloaded", **too_much)
+        await peer.ack(create_other)
+        await peer.refuse(submits[0], "session_not_found")
+        await peer.refuse(submits[1], "overloaded", **too_much)
+        await peer.refuse(submits[2], "session_not_found")
+        await peer.refuse(far, "overloaded", **too_much)
+        await peer.refuse(cancel, "task_not_found")
+        dropped.cancel()
+        await asyncio.wait([dropped])
+        await peer.refuse(end, "overloaded", **too_much)
+        # Each waits for the one before it in its session, which is refused once more here, and for no other session.
+        assert [await peer.expect("create_session"), await peer.expect("submit_task")] == [create, far]
+        await peer.ack(far)
+        await peer.refuse(create, "overloaded", **too_much)
+        for command in (create, *submits, cancel):
+            assert await peer.expect(command["type"]) == command
+            await peer.ack(command)
+        for task in (*tasks, elsewhere):
+            await soon(task.accepted)
+        await soon(cancelling)
+        assert len(hub._unanswered._commands) == 0
 
 
 async def test_commands_that_are_too_big_or_no_json_are_not_sent(server: FakeHub) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import json
 import ssl as tls
 import uuid
-from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,11 +15,11 @@ from typing import Any, Literal, TypeVar, cast
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 from ._backoff import Pace, jittered
-from ._commands import Command, Unanswered
+from ._commands import Command, Outbox, Unanswered
 from ._errors import HubClosed, HubError, TokenFailed
 from ._position import Position
 from ._socket import Credentials, Socket, Target, TokenSource
-from ._waiting import Once, Signal
+from ._waiting import Once
 from .protocol import (
     AckMessage,
     ClientMessage,
@@ -46,6 +45,8 @@ _GOOD_SECONDS = 60.0
 _FRAMES_AT_ONCE = 64
 # Refused with these, a repeated command is repeated again, when the hub says or after this time.
 _NO_ROOM = frozenset({"rate_limited", "overloaded"})
+# The answer to a command whose predecessor, which makes what it is about, was refused with these.
+_NOT_YET = frozenset({"session_not_found", "task_not_found"})
 _TRY_AGAIN_MS = 1000
 _CLOSED = "the client was closed"
 # Followed or ended by objects of their own.
@@ -115,8 +116,7 @@ class Hub:
         self._sessions: dict[str, Session] = {}
         self._unanswered = Unanswered()
         self._socket: Socket | None = None
-        self._outbox: deque[Command] = deque()
-        self._outbox_signal = Signal()
+        self._outbox = Outbox()
         self._held_until = 0.0
         self._had_socket = False
         self._reconnect_after: float | None = None
@@ -289,8 +289,7 @@ class Hub:
     def _push(self, command: Command) -> None:
         # Without a connection it waits in _unanswered.
         if self._socket is not None:
-            self._outbox.append(command)
-            self._outbox_signal.set()
+            self._outbox.push(command)
 
     # The life of connections.
 
@@ -411,17 +410,13 @@ class Hub:
         self._held_until = 0.0
         try:
             while True:
-                while self._outbox:
-                    now = loop.time()
-                    if not self._unanswered.holds(self._outbox[0]):
-                        self._outbox.popleft()
-                    elif (wait := self._held_until - now) > 0 or (wait := pace.take(now)) > 0:
-                        await asyncio.sleep(wait)
-                    else:
-                        command = self._outbox.popleft()
-                        command.sends += 1
-                        await socket.send(command.text)
-                await self._outbox_signal.wait()
+                now = loop.time()
+                if (command := self._outbox.first()) is None:
+                    await self._outbox.changed()
+                elif (wait := self._held_until - now) > 0 or (wait := pace.take(now)) > 0:
+                    await asyncio.sleep(wait)
+                else:
+                    await socket.send(self._outbox.take(command))
         except ConnectionClosed:
             return  # The reader says so.
 
@@ -497,15 +492,15 @@ class Hub:
     def _on_error(self, message: ErrorMessage) -> None:
         error = HubError(message)
         command = self._unanswered.get(message.get("id"))
-        if error.code in _NO_ROOM and (command is None or command.sends > 1 or (command.own and not command.attaches)):
-            # It took too much of us, not this command; a first one is its sender's to repeat.
-            self._held_until = (
-                asyncio.get_running_loop().time() + (_TRY_AGAIN_MS if error.retry_after_ms is None else error.retry_after_ms) / 1000
-            )
-            if command is not None:
-                self._outbox.appendleft(command)
-                self._outbox_signal.set()
-                return
+        # It took too much of us, not this command; a first one is its sender's to repeat.
+        no_room = error.code in _NO_ROOM and (command is None or command.sends > 1 or (command.own and not command.attaches))
+        if no_room:
+            pause = _TRY_AGAIN_MS if error.retry_after_ms is None else error.retry_after_ms
+            self._held_until = max(self._held_until, asyncio.get_running_loop().time() + pause / 1000)
+        later = no_room or (command is not None and error.code in _NOT_YET and self._outbox.is_behind(command))
+        if later and command is not None and not command.answer.cancelled():
+            self._outbox.put_back(command)
+            return
         self._unanswered.answer(message.get("id"), error)
         session = None if command is None else self._sessions.get(command.session or "")
         if command is None:
