@@ -120,7 +120,10 @@ class ConnectedHub implements Home {
     const stored = after === "start" ? undefined : this.#load(sessionId);
     const usable = stored && (after === undefined || stored.cursor === after) ? stored.conversation : undefined;
     const begin: Conversation = usable ?? emptyConversation(sessionId, at);
-    const session = new FollowedSession(this, sessionId, usable ? { epoch: begin.epoch, seq: begin.head } : at, begin, after === "start");
+    const session = new FollowedSession(this, sessionId, usable ? { epoch: begin.epoch, seq: begin.head } : at, begin, {
+      fromStart: after === "start",
+      hollow: !usable && at !== undefined && at.seq > 0,
+    });
     this.#add(session);
     this.connection.follow(session);
     return session;
@@ -139,7 +142,7 @@ class ConnectedHub implements Home {
   }
 
   touched(session: FollowedSession): void {
-    if (!this.#storage || this.#sessions.get(session.id) !== session) return;
+    if (!this.#storage || !session.isWhole || this.#sessions.get(session.id) !== session) return;
     this.#unsaved.add(session);
     this.#saving ??= setTimeout(() => this.#save(), SAVE_MS);
   }

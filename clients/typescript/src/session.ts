@@ -28,6 +28,8 @@ export class FollowedSession implements Session, Follower {
   #conversation: Conversation;
   /** Every event is wanted, from the first; which log that is, the first answer says. */
   readonly #fromStart: boolean;
+  /** What stands before the position it was opened at is not in the conversation. */
+  #hollow: boolean;
   /** Something is shown: restored, or attached once. */
   #shown: boolean;
   #caughtUp = false;
@@ -45,13 +47,14 @@ export class FollowedSession implements Session, Follower {
   #notified = false;
   #told: State | undefined;
 
-  /** `at`: what is in the conversation, or is not wanted, because somebody had it before. */
-  constructor(hub: Home, id: string, at: { epoch: string; seq: number } | undefined, conversation: Conversation, fromStart = false) {
+  /** `at`: what is in the conversation or, with `hollow`, is not wanted, because somebody had it before. */
+  constructor(hub: Home, id: string, at: { epoch: string; seq: number } | undefined, conversation: Conversation, { fromStart = false, hollow = false } = {}) {
     this.hub = hub;
     this.id = id;
     this.#position = new Position(at);
     this.#conversation = conversation;
     this.#fromStart = fromStart;
+    this.#hollow = hollow;
     this.#shown = at !== undefined;
     const failed = (cause: unknown) => hub.listenerFailed(cause);
     this.#changes = new Listeners(failed);
@@ -73,6 +76,11 @@ export class FollowedSession implements Session, Follower {
 
   get cursor(): Cursor | undefined {
     return this.#position.cursor;
+  }
+
+  /** Whether the conversation is worth keeping between runs: it lacks nothing that a snapshot would have. */
+  get isWhole(): boolean {
+    return !this.#hollow;
   }
 
   get ready(): Promise<void> {
@@ -251,6 +259,7 @@ export class FollowedSession implements Session, Follower {
   /** Another history, or the first look at one. */
   #replaced(message: SessionAttachedMessage): void {
     this.#conversation = fromSnapshot(message);
+    this.#hollow = message.snapshot === undefined && message.from > 1;
     const reset = this.#shown ? new HubError({ code: "reset", message: "the hub has another history of this session; what was read is replaced" }) : undefined;
     for (const task of [...this.#tasks.values()]) {
       task.replaced(reset);

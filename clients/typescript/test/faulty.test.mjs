@@ -694,6 +694,31 @@ test("detached and opened again before the first attach is answered: only the an
   assert.deepEqual(session.conversation.messages.map(({ text }) => text), ["second"]);
 });
 
+test("what was opened behind somebody else's cursor is not kept until a snapshot has filled it", async () => {
+  const other = "0198f3a2-6b1c-7d4e-8f90-a1b2c3d4e5f6";
+  const saved = [];
+  const cursors = { load: () => undefined, save: (id, { cursor }) => saved.push(`${id} ${cursor}`), remove: () => {} };
+  await start(async (connection, n) => {
+    connection.welcome();
+    if (n === 1) {
+      await connection.attaches(LOG.slice(0, 4));
+      const attach = await connection.expect("attach_session");
+      connection.send({ type: "session_attached", sessionId: other, epoch: "e9", recovered: true, from: 1, head: 0 });
+      return connection.ack(attach);
+    }
+    await connection.expect("attach_session");
+    connection.attached(7, 6, { epoch: "e2", recovered: false, snapshot: snapshot() });
+  }, { cursors });
+  const session = hub.open(SESSION, { after: "e1.3" });
+  hub.open(other, { after: "e9.0" });
+  await until("the whole one is kept", () => saved.length);
+  assert.equal(session.cursor, "e1.4");
+  assert.deepEqual(saved, [`${other} e9.0`]);
+  scripted.connections[0].reset();
+  await until("it is kept now", () => saved.includes(`${SESSION} e2.6`));
+  assert.deepEqual(saved.filter((one) => one.startsWith(`${SESSION} e1`)), []);
+});
+
 test("who iterates too slowly is told; nobody else is", async () => {
   await start(async (connection) => {
     connection.welcome();
