@@ -149,8 +149,10 @@ export const CLOSE_CODES: Readonly<Record<number, { reason: string; resume: bool
 /** Whether a socket that closed with this code is to be opened again. */
 export const resumes = (code: number): boolean => CLOSE_CODES[code]?.resume ?? true;
 
+export type TerminalEvent = EventOf<"task_completed" | "task_failed" | "task_cancelled" | "task_timeout">;
+
 /** Whether an event is the last one of its task. */
-export function isTerminal(event: HubEvent): event is EventOf<"task_completed" | "task_failed" | "task_cancelled" | "task_timeout"> {
+export function isTerminal(event: HubEvent): event is TerminalEvent {
   return event.type === "task_completed" || event.type === "task_failed" || event.type === "task_cancelled" || event.type === "task_timeout";
 }
 

@@ -174,6 +174,8 @@ export class FollowedSession implements Session, Follower {
     const receipt = this.#steers.get(steerId) ?? new Deferred<SteerReceipt>();
     this.#steers.set(steerId, receipt);
     receipt.promise.finally(() => this.#steers.delete(steerId)).catch(() => {});
+    // The command reaches the task all the same, but its event is not seen here.
+    if (this.#over) receipt.reject(this.#over);
     return receipt;
   }
 

@@ -6,7 +6,7 @@ import { Deferred } from "./deferred.js";
 import { HubError } from "./errors.js";
 import { given } from "./given.js";
 import { uuid } from "./ids.js";
-import { isTerminal, type AckMessage, type HubEvent, type SteerWhen } from "./protocol.js";
+import { isTerminal, type AckMessage, type HubEvent, type SteerWhen, type TerminalEvent } from "./protocol.js";
 import type { FollowedSession } from "./session.js";
 
 export class TaskHandle implements Task {
@@ -142,6 +142,8 @@ export class TaskHandle implements Task {
     if (!isTerminal(event)) return;
     this.#buffer.end();
     this.#look();
+    // It began before what the conversation has of it: the event alone says how it ended.
+    if (!this.view) this.#end(outcomeOf(event));
   }
 
   /** The conversation was replaced by a snapshot; with `reset`, what was read before does not hold. */
@@ -171,7 +173,9 @@ export class TaskHandle implements Task {
   }
 
   #found(found: Found | undefined): void {
-    if (!found || this.view) return;
+    if (this.view) return;
+    // Nobody to ask: what is not in a whole conversation is over or never was. Of another one the end may still come.
+    if (!found) return this.session.isWhole ? this.left(new HubError({ code: "task_not_found", message: "the task is not in the conversation, and without a token the hub cannot be asked" })) : undefined;
     const { status, result, error, usage } = found;
     if (!["completed", "failed", "cancelled", "timeout"].includes(status)) return;
     const failed = status === "failed" && error ? { code: error.code, message: error.message } : undefined;
@@ -225,6 +229,19 @@ export class TaskHandle implements Task {
 
   #newBuffer(): EventBuffer<HubEvent> {
     return new EventBuffer<HubEvent>(this.session.hub.settings.maxBuffered, `task ${this.#id}`);
+  }
+}
+
+function outcomeOf(event: TerminalEvent): TaskOutcome {
+  switch (event.type) {
+    case "task_completed":
+      return { status: "completed", result: event.data.result, usage: event.data.usage };
+    case "task_failed":
+      return { status: "failed", error: { code: event.data.code, message: event.data.message } };
+    case "task_cancelled":
+      return { status: "cancelled" };
+    case "task_timeout":
+      return { status: "timeout" };
   }
 }
 

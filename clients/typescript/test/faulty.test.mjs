@@ -719,6 +719,54 @@ test("what was opened behind somebody else's cursor is not kept until a snapshot
   assert.deepEqual(saved.filter((one) => one.startsWith(`${SESSION} e1`)), []);
 });
 
+for (const [type, data, outcome] of [
+  ["task_completed", { result: "x", usage: { inputTokens: 1, outputTokens: 2 } }, { status: "completed", result: "x", usage: { inputTokens: 1, outputTokens: 2 } }],
+  ["task_failed", { code: "upstream_error", message: "no", retryable: true }, { status: "failed", error: { code: "upstream_error", message: "no" } }],
+  ["task_cancelled", { by: "user-1", partial: "", upstreamStopped: true }, { status: "cancelled" }],
+  ["task_timeout", { timeoutMs: 5 }, { status: "timeout" }],
+]) {
+  test(`a task that began before where the session was opened: ${type} says how it ended`, async () => {
+    await start(async (connection) => {
+      connection.welcome();
+      await connection.attaches(LOG.slice(0, 6));
+      connection.send(event(7, type, data));
+    });
+    const session = hub.open(SESSION, { after: "e1.6" });
+    const task = session.task(TASK);
+    assert.deepEqual(await task.finished, outcome);
+    assert.equal(task.view, undefined);
+    assert.equal(task.status, outcome.status);
+  });
+}
+
+test("a task that is not there, and nobody to ask, because there is no token", async () => {
+  await start(async (connection) => {
+    connection.welcome();
+    const attach = await connection.expect("attach_session");
+    connection.attached(7, 6, { recovered: false, snapshot: snapshot() });
+    connection.caughtUp(6);
+    connection.ack(attach);
+  }, { token: undefined, ticket: () => "t" });
+  const session = hub.open(SESSION);
+  await session.ready;
+  await assert.rejects(session.task(TASK).finished, refusedWith("task_not_found"));
+});
+
+test("a steering input of a session that is not followed any more has no receipt, and says so", async () => {
+  await start(async (connection) => {
+    connection.welcome();
+    await connection.attaches(LOG.slice(0, 4));
+    await connection.expect("detach_session");
+    connection.ack(await connection.expect("steer_task"));
+  });
+  const session = hub.open(SESSION, { after: "e1.0" });
+  await session.ready;
+  const task = session.task(TASK);
+  session.detach();
+  await assert.rejects(task.steer("Too late"), refusedWith("detached"));
+  await until("it is sent all the same", () => scripted.connections[0].frames.at(-1).type === "steer_task");
+});
+
 test("who iterates too slowly is told; nobody else is", async () => {
   await start(async (connection) => {
     connection.welcome();
