@@ -8,7 +8,7 @@ from contextlib import suppress
 from http import HTTPStatus
 
 import pytest
-from fake_hub import OTHER, SESSION, TASK, FakeHub, Message, attached, caught_up, created, event, soon, state_of, token, until
+from fake_hub import OTHER, SESSION, TASK, FakeHub, Message, attached, caught_up, created, event, fake_hub, soon, state_of, token, until
 from websockets.exceptions import ConnectionClosed
 
 from agent_hub_client import Hub, HubClosed, HubError, HubState, MessageTooBig, QueueFull, TokenFailed, connect
@@ -189,9 +189,46 @@ async def test_http_answers(server: FakeHub) -> None:
     async with client(server) as hub:
         await server.welcome()
         await until(lambda: hub.state == "live")
-        server.refusals.append((HTTPStatus.FORBIDDEN, {}))
-        server.accepted[-1].reset()
-        assert "403" in (await soon(hub.wait_closed())).reason
+        # None of these is the hub's last word.
+        for status in (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.MULTIPLE_CHOICES):
+            server.refusals.append((status, {}))
+            server.accepted[-1].reset()
+            await server.welcome()
+            await until(lambda: hub.state == "live")
+            assert server.refusals == []
+
+
+@pytest.mark.parametrize("location", ["http://portal.example/login", "/elsewhere", "ws://[", "{other}"])
+async def test_redirects_are_not_followed(server: FakeHub, location: str) -> None:
+    async with fake_hub() as other:
+        location = location.format(other=other.url)
+        server.refusals += [(HTTPStatus.FOUND, {"Location": location}), (HTTPStatus.PERMANENT_REDIRECT, {"Location": location})]
+        async with client(server) as hub:
+            peer = await server.welcome()
+            assert peer.path == "/ws/agents"
+            await until(lambda: hub.state == "live")
+        assert other.peers.empty(), "it has not seen the token"
+
+
+async def test_no_answer_of_the_other_side_is_a_fault_of_the_client(server: FakeHub) -> None:
+    answers = [
+        b"",
+        b"220 mail.example ESMTP\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
+        b"HTTP/1.1 302 Found\r\nLocation: ?\r\n\r\n",
+    ]
+    left = list(answers)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(left.pop(0) if left else b"")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as stranger:
+        port = stranger.sockets[0].getsockname()[1]
+        async with connect(f"ws://127.0.0.1:{port}", token="t", backoff=quick) as hub:
+            await until(lambda: not left)
+            assert state_of(hub) == "connecting"
 
 
 async def test_retry_after_is_honoured(server: FakeHub) -> None:
@@ -199,7 +236,7 @@ async def test_retry_after_is_honoured(server: FakeHub) -> None:
     async with client(server) as hub:
         await until(lambda: hub.lost)
         assert hub.lost is not None
-        assert hub.lost.retry_in == 3600
+        assert (hub.lost.retry_in, hub.lost.reason) == (3600, "the hub answered with status 503")
 
 
 async def test_tokens_are_renewed_in_band_and_for_connections(server: FakeHub) -> None:
@@ -525,6 +562,19 @@ async def test_a_fault_of_ones_own_is_raised_at_the_end_of_the_block(server: Fak
             (await server.accept()).reset()
             with pytest.raises(HubClosed, match="fault"):
                 await soon(session.ready)
+
+
+async def test_the_error_of_the_block_is_not_hidden_by_a_fault_of_the_client(server: FakeHub) -> None:
+    def backoff(attempt: int) -> float:
+        raise ZeroDivisionError("backoff")
+
+    with pytest.raises(KeyError, match="mine") as raised:
+        async with client(server, backoff=backoff) as hub:
+            (await server.accept()).reset()
+            closed = await soon(hub.wait_closed())
+            raise KeyError("mine")
+    assert isinstance(closed.__cause__, ZeroDivisionError)
+    assert "ZeroDivisionError" in raised.value.__notes__[0]
 
 
 async def test_before_and_after_the_block_nothing_is_taken(server: FakeHub) -> None:

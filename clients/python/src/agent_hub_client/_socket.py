@@ -36,6 +36,13 @@ class Socket(ClientConnection):
         super().data_received(data)
 
 
+class _Straight(connect):
+    """Follows no redirect: a hub sends none, and another place is not to be given our token."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
+
+
 @dataclass(frozen=True, slots=True)
 class Credentials:
     """Who connects. Asked before every connection, so that what has expired is replaced."""
@@ -87,7 +94,7 @@ class Target:
         else:
             headers["Authorization"] = f"Bearer {text}"
         more: dict[str, Any] = {"ssl": ssl} if ssl is not None and url.startswith("wss:") else {}
-        socket = await connect(
+        socket = await _Straight(
             url,
             subprotocols=[SUBPROTOCOL],
             additional_headers=headers,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, TypeVar, cast
 
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from ._backoff import Pace, jittered
 from ._commands import Command, Outbox, Unanswered
@@ -139,7 +139,13 @@ class Hub:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        await self.close()
+        try:
+            await self.close()
+        except Exception as fault:
+            if error is None:
+                raise
+            # What went wrong in the block comes first.
+            error.add_note(f"besides, the client failed: {fault!r}")
 
     async def close(self) -> None:
         """Says goodbye and ends. What waits for an answer or an event gets `HubClosed`."""
@@ -314,6 +320,7 @@ class Hub:
                 await asyncio.sleep(delay)
         except Exception as error:
             reason = HubClosed(None, f"a fault of the client: {error!r}")
+            reason.__cause__ = error
             raise
         finally:
             self._end(reason)
@@ -334,11 +341,11 @@ class Hub:
         except TimeoutError:
             return Lost(None, "there was no welcome in time")
         except InvalidStatus as error:
-            status = error.response.status_code
-            final = 300 <= status < 500 and status not in (408, 425, 429)
+            # A hub says with close codes that there is no coming back. This may be a proxy, or a network that wants a login first.
             after = error.response.headers.get("Retry-After", "")
-            return Lost(None, f"the hub answered with status {status}", final, float(after) if after.isdigit() else 0.0)
-        except (OSError, InvalidHandshake, EOFError) as error:
+            pause = float(after) if after.isdecimal() and after.isascii() else 0.0
+            return Lost(None, f"the hub answered with status {error.response.status_code}", retry_in=pause)
+        except (OSError, WebSocketException, EOFError) as error:
             return Lost(None, f"the hub cannot be reached: {error}")
         except TokenFailed as error:
             self._problem(error)
