@@ -130,6 +130,8 @@ export class FollowedSession implements Session, Follower {
 
   submit(prompt: string, options: SubmitOptions = {}): Task {
     const { taskId = uuid(), ...rest } = options;
+    // Asked for once more after a refusal: what was told of the first time stays as it is.
+    if (this.#tasks.get(taskId)?.isSpent) this.#tasks.delete(taskId);
     const task = this.#held(taskId);
     task.submitted(this.hub.connection.send({ type: "submit_task", sessionId: this.id, prompt, taskId, ...given(rest) }));
     return task;

@@ -16,6 +16,7 @@ export class TaskHandle implements Task {
   readonly #id: string;
   #buffer: EventBuffer<HubEvent>;
   #refused = false;
+  #left = false;
   /** The running task that this one's prompt steers, so that there is no task of its own. */
   #as: TaskHandle | undefined;
   #outcome: TaskOutcome | undefined;
@@ -46,6 +47,11 @@ export class TaskHandle implements Task {
   get status(): Task["status"] {
     if (this.#refused) return "refused";
     return this.#as?.status ?? this.view?.status ?? this.#outcome?.status ?? "sending";
+  }
+
+  /** It was refused or given up, so that nothing will be told here any more. */
+  get isSpent(): boolean {
+    return this.#refused || this.#left;
   }
 
   get accepted(): Promise<void> {
@@ -157,6 +163,7 @@ export class TaskHandle implements Task {
 
   /** The session is not followed any more. */
   left(error: HubError): void {
+    this.#left = true;
     this.#buffer.end(error);
     this.#finished.reject(error);
   }

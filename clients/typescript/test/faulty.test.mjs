@@ -767,6 +767,26 @@ test("a steering input of a session that is not followed any more has no receipt
   await until("it is sent all the same", () => scripted.connections[0].frames.at(-1).type === "steer_task");
 });
 
+test("submitted again under the same id after a refusal: a task like any other", async () => {
+  await start(async (connection) => {
+    connection.welcome();
+    await connection.attaches(LOG.slice(0, 1));
+    connection.refuse(await connection.expect("submit_task"), "queue_full", { retryable: true });
+    connection.ack(await connection.expect("submit_task"));
+    connection.send(...LOG.slice(1));
+  });
+  const session = hub.open(SESSION, { after: "e1.0" });
+  await session.ready;
+  const first = session.submit("Say it", { taskId: TASK });
+  await assert.rejects(first.finished, refusedWith("queue_full"));
+  const second = session.submit("Say it", { taskId: TASK });
+  const types = [];
+  for await (const { type } of second) types.push(type);
+  assert.deepEqual(types, LOG.slice(1).map(({ type }) => type));
+  assert.deepEqual([(await second.finished).status, second.status, first.status], ["completed", "completed", "refused"]);
+  assert.equal(session.task(TASK), second);
+});
+
 test("who iterates too slowly is told; nobody else is", async () => {
   await start(async (connection) => {
     connection.welcome();
