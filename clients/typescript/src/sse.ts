@@ -117,7 +117,7 @@ class SseLink implements Link {
         await this.#attach(command.sessionId, command.after ?? undefined);
         return this.#ack(command, { sessionId: command.sessionId });
       case "detach_session":
-        this.#streams.get(command.sessionId ?? "")?.abort();
+        this.#detach(command.sessionId ?? "");
         return this.#ack(command);
       case "end_session":
         await this.#post(`/sessions/${command.sessionId}/end`, {});
@@ -172,8 +172,8 @@ class SseLink implements Link {
 
   /** Opens the stream of a session. What it begins with says whether the position holds. */
   async #attach(sessionId: string, after: string | undefined): Promise<void> {
-    this.#streams.get(sessionId)?.abort();
-    if (this.#streams.size >= STREAMS && !this.#streams.has(sessionId)) {
+    this.#detach(sessionId);
+    if (this.#streams.size >= STREAMS) {
       throw new HubError({ code: "quota_exceeded", message: `over Server-Sent Events at most ${STREAMS} sessions can be followed; detach one first` });
     }
     const stop = new AbortController();
@@ -187,7 +187,10 @@ class SseLink implements Link {
       const answer = await request(caller, "GET", `${path}/events${query}`, undefined, "text/event-stream");
       const stream = new Stream(sessionId, after, head, (message) => stop.signal.aborted || this.#say(message));
       // Everything was read before, and nothing will follow.
-      if (answer.status === 204 || !answer.body) return stream.frame({ event: "", data: "" });
+      if (answer.status === 204 || !answer.body) {
+        this.#streams.delete(sessionId);
+        return stream.frame({ event: "", data: "" });
+      }
       const frames = frameTexts(answer.body, () => this.#listener.life());
       const first = await frames.next();
       if (!first.done) stream.frame(first.value);
@@ -196,6 +199,12 @@ class SseLink implements Link {
       if (this.#streams.get(sessionId) === stop) this.#streams.delete(sessionId);
       if (!stop.signal.aborted) throw error;
     }
+  }
+
+  /** Its place is free at once, not when the stream has noticed. */
+  #detach(sessionId: string): void {
+    this.#streams.get(sessionId)?.abort();
+    this.#streams.delete(sessionId);
   }
 
   async #follow(frames: AsyncGenerator<Frame>, stream: Stream, stop: AbortController): Promise<void> {

@@ -7,6 +7,7 @@ import { uuid } from "../dist/ids.js";
 import { emptyConversation, fromSnapshot, reduce, storedCursors } from "../dist/index.js";
 import { Pace, jittered } from "../dist/pace.js";
 import { Position, parseCursor } from "../dist/position.js";
+import { openSse } from "../dist/sse.js";
 import { watch } from "../dist/wake.js";
 import { SESSION, TASK, created, event, snapshot, told } from "./support.mjs";
 
@@ -106,6 +107,32 @@ test("event streams are read however they are cut", () => {
   const endless = new FrameReader();
   assert.throws(() => { for (let n = 0; n < 20; n += 1) [...endless.read("x".repeat(1024 * 1024))]; }, RangeError);
 });
+
+for (const [how, answer] of [
+  ["that was read to its end", () => new Response(null, { status: 204 })],
+  // It does not notice that nobody reads it.
+  ["that is detached", () => new Response(new ReadableStream({ start: (stream) => stream.enqueue(new TextEncoder().encode(": hello\n\ndata: {}\n\n")) }))],
+]) {
+  test(`event streams: the place of one ${how} is free`, async () => {
+    const fetch = async (address) => (String(address).includes("/events") ? answer() : Response.json({ cursor: "e1.0" }));
+    const refused = [];
+    const answered = new Promise((resolve) => {
+      const message = (said) => {
+        if (said.type === "error") refused.push(said.code);
+        if (said.id === "last") resolve();
+      };
+      const link = openSse({ http: "http://hub", fetch }, "a.b.c", { message, life: () => {}, nonsense: () => {}, closed: () => {} });
+      // More than there may be at once.
+      for (let n = 0; n < 70; n += 1) {
+        link.send({ type: "attach_session", id: n, sessionId: `s${n}`, after: "e1.0" });
+        if (how === "that is detached") link.send({ type: "detach_session", id: `d${n}`, sessionId: `s${n}` });
+      }
+      link.send({ type: "attach_session", id: "last", sessionId: "one more", after: "e1.0" });
+    });
+    await answered;
+    assert.deepEqual(refused, []);
+  });
+}
 
 test("buffers: every reader at its own place", async () => {
   const buffer = new EventBuffer(100, "test");
