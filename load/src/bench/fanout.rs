@@ -23,7 +23,7 @@ pub(super) struct FanOut {
     pub(super) p50_ms: f64,
     /// See `p50_ms`.
     pub(super) p99_ms: f64,
-    /// Share of the tokens due that came.
+    /// Share of the tokens due that came; 0 if the server closed a socket.
     pub(super) kept: f64,
 }
 
@@ -71,6 +71,6 @@ pub(super) async fn fan_out(programs: &Programs, kind: Kind, readers: usize, win
         cpu_us: cpu.as_secs_f64() * 1e6 / tally.events as f64,
         p50_ms: tally.latency_us(50.0) / 1e3,
         p99_ms: tally.latency_us(99.0) / 1e3,
-        kept: tally.tokens as f64 / (elapsed.as_secs_f64() * RATE * readers as f64),
+        kept: tally.kept(elapsed.as_secs_f64() * RATE * readers as f64),
     })
 }

@@ -116,6 +116,13 @@ impl Tally {
         }
     }
 
+    /// Share of the tokens due that came, from 0 to 1; 0 if the server closed a socket. Without it a latency says nothing: of what is
+    /// held back there are no stamps.
+    pub(super) fn kept(&self, due: f64) -> f64 {
+        let closed = self.seen.iter().any(|seen| seen.closed);
+        if closed || due <= 0.0 { 0.0 } else { self.tokens as f64 / due }
+    }
+
     /// Percentile of the latency in microseconds.
     pub(super) fn latency_us(&self, percentile: f64) -> f64 {
         self.latency.value_at_percentile(percentile) as f64 / 1000.0
@@ -262,4 +269,26 @@ fn read_one(wire: &Wire, index: usize, tally: &RefCell<Tally>, scratch: &mut [u8
         }
         tally.frame(index, frame, now);
     })
+}
+
+/// The least share of the tokens due at which a latency or a cost may be judged.
+pub(super) const KEPT_AT_LEAST: f64 = 0.98;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pace_is_not_kept_by_a_server_that_hangs_up() {
+        let mut tally = Tally::new(2).expect("bounds");
+        for seq in 1..=10 {
+            let text =
+                format!(r#"{{"type":"token","sessionId":"s","taskId":"t","seq":{seq},"at":"x","data":{{"token":"a ","messageId":"m"}}}}"#);
+            tally.frame(0, text.as_bytes(), 1);
+        }
+        assert_eq!(tally.kept(10.0), 1.0);
+        assert_eq!(tally.kept(40.0), 0.25);
+        tally.seen[1].closed = true;
+        assert_eq!(tally.kept(10.0), 0.0);
+    }
 }

@@ -1,6 +1,6 @@
 //! A reader that reads nothing, beside a hundred that do, on one session.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agent_hub_protocol::SessionId;
 use serde::Serialize;
@@ -20,9 +20,14 @@ pub(super) struct Beside {
     pub(super) p50_us: f64,
     /// See `p50_us`.
     pub(super) p99_us: f64,
+    /// Share of the tokens due that came to them; 0 if the hub closed one of their sockets.
+    pub(super) kept: f64,
     /// What the hub grew by meanwhile, in KiB.
     pub(super) grown_kib: u64,
 }
+
+/// Tokens a second.
+const RATE: f64 = 100.0;
 
 /// One session at 100 tokens a second, read by `readers` sockets, and by one more that is never read.
 ///
@@ -54,10 +59,12 @@ pub(super) async fn beside(programs: &Programs, readers: usize, stalled: bool, w
         tally.stamped = true;
         tally.reset();
     }
+    let begun = Instant::now();
     sleep(window).await;
     let tally = fleet.tally.borrow();
     let grown_kib = server.process.rss_kib()?.saturating_sub(before);
-    Ok(Beside { p50_us: tally.latency_us(50.0), p99_us: tally.latency_us(99.0), grown_kib })
+    let kept = tally.kept(begun.elapsed().as_secs_f64() * RATE * readers as f64);
+    Ok(Beside { kept, p50_us: tally.latency_us(50.0), p99_us: tally.latency_us(99.0), grown_kib })
 }
 
 /// A socket with the smallest receive buffer there is.

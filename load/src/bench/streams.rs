@@ -34,6 +34,8 @@ pub(super) struct Streamed {
     pub(super) server_cpu: f64,
     /// Share of its core the client used, in percent. Near 100 the client is what was measured.
     pub(super) client_cpu: f64,
+    /// Share of the tokens due that came; 0 if the server closed a socket, 1 where nothing is due.
+    pub(super) kept: f64,
     /// From the stamp at the source to the read, microseconds; 0 without stamps.
     pub(super) p50_us: f64,
     /// See `p50_us`.
@@ -57,7 +59,7 @@ pub(super) async fn saturated(programs: &Programs, kind: Kind, sessions: usize, 
     fleet.tally.borrow_mut().reset();
     let watch = Watch::start(&server)?;
     fleet.read_rounds(window, |_| false).await?;
-    watch.stop(&fleet, kind)
+    watch.stop(&fleet, kind, None)
 }
 
 /// Connections a hub must allow.
@@ -97,7 +99,7 @@ pub(super) async fn paced_at(
     }
     let watch = Watch::start(&server)?;
     sleep(window).await;
-    watch.stop(&fleet, kind)
+    watch.stop(&fleet, kind, Some(pace))
 }
 
 /// From submit to the first token at `sessions` submits at once, the model's 20 ms taken off: median and 99th percentile in milliseconds.
@@ -134,7 +136,8 @@ impl Watch {
         Ok(Self { client: Stopwatch::start(Process(std::process::id()))?, server: Stopwatch::start(server.process)? })
     }
 
-    fn stop(&self, fleet: &Fleet, server: Kind) -> anyhow::Result<Streamed> {
+    /// `pace`: between two tokens of a session.
+    fn stop(&self, fleet: &Fleet, server: Kind, pace: Option<Duration>) -> anyhow::Result<Streamed> {
         let (elapsed, cpu) = self.server.stop()?;
         let (_, client) = self.client.stop()?;
         let tally = fleet.tally.borrow();
@@ -148,6 +151,7 @@ impl Watch {
             cpu_us: cpu.as_secs_f64() * 1e6 / tokens,
             server_cpu: cpu.as_secs_f64() / seconds * 100.0,
             client_cpu: client.as_secs_f64() / seconds * 100.0,
+            kept: pace.map_or(1.0, |pace| tally.kept(seconds / pace.as_secs_f64() * fleet.members.len() as f64)),
             p50_us: tally.latency_us(50.0),
             p99_us: tally.latency_us(99.0),
         })
