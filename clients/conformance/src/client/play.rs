@@ -103,7 +103,10 @@ impl Stage {
             | Step::Attached(_)
             | Step::CaughtUp(_)
             | Step::Events(_) => self.speak(step).await,
-            Step::Close(code) => self.leave()?.close(code).await,
+            Step::Close(code) => {
+                let closed = timeout(self.patience, self.leave()?.close(code)).await;
+                closed.map_err(|_| "the client does not read".to_owned())?
+            }
             Step::Reset(_) => {
                 self.leave()?.reset();
                 Ok(())
@@ -203,7 +206,7 @@ impl Stage {
                 if let Some(id) = command.get("id") {
                     pong["id"] = id.clone();
                 }
-                peer.send(Message::text(pong.to_string())).await?;
+                self.send(Message::text(pong.to_string()), "pong").await?;
             } else if !self.script.ignore.iter().any(|ignored| ignored == kind) {
                 return Ok(command);
             }
@@ -243,7 +246,8 @@ impl Stage {
             Step::SayHalf(message) => {
                 let text = self.filled(&message)?.to_string();
                 self.transcript.note("server →", &format!("half of {text}"));
-                self.peer.as_mut().ok_or("there is no connection")?.send_half(&text).await
+                let sent = timeout(self.patience, self.peer.as_mut().ok_or("there is no connection")?.send_half(&text)).await;
+                sent.map_err(|_| "the client does not read".to_owned())?
             }
             other => Err(format!("{other:?} says nothing")),
         }

@@ -150,8 +150,8 @@ impl Stage<'_> {
     }
 
     async fn send(&mut self, on: &str, message: Message) -> Result<(), String> {
-        let transcript = self.transcript.clone();
-        self.socket(on)?.send(message, &transcript).await
+        let (transcript, patience) = (self.transcript.clone(), self.patience);
+        self.socket(on)?.send(message, patience, &transcript).await
     }
 
     async fn next(&mut self, on: &str, until: Instant) -> Result<Came, String> {

@@ -73,15 +73,15 @@ impl Socket {
         Ok(Self { name: name.to_owned(), stream, subprotocol: answer.lines().find_map(named), shown: Shown::default(), closed: None })
     }
 
-    pub(super) async fn send(&mut self, message: Message, transcript: &Transcript) -> Result<(), String> {
+    /// An error is a server that does not read.
+    pub(super) async fn send(&mut self, message: Message, within: Duration, transcript: &Transcript) -> Result<(), String> {
         let shown = match &message {
             Message::Text(text) => text.to_string(),
             other => format!("{} bytes, binary", other.len()),
         };
         transcript.note(&format!("{} →", self.name), &shown);
         // A server that has closed says why in what it sent; the script will read it.
-        let _ = self.stream.send(message).await;
-        Ok(())
+        timeout(within, self.stream.send(message)).await.map(drop).map_err(|_| "the server does not read what it is sent".to_owned())
     }
 
     /// The next frame, held against the rules that hold for all.
