@@ -11,8 +11,6 @@ use crate::pattern::{cut, short};
 pub(super) struct Shown {
     welcomed: bool,
     sessions: HashMap<String, Followed>,
-    /// Tasks whose terminal event was shown here.
-    ended: HashSet<String>,
 }
 
 /// Where a socket stands in a session.
@@ -22,6 +20,8 @@ struct Followed {
     last: u64,
     /// `caught_up` is due when this event has been shown.
     until: Option<u64>,
+    /// Tasks whose terminal event was shown since the attach. A later attach may show everything again.
+    ended: HashSet<String>,
 }
 
 /// Types of terminal events.
@@ -72,7 +72,7 @@ impl Shown {
         if epoch.is_empty() || epoch.contains('.') {
             return Err(format!("an epoch that no cursor can name: {epoch:?}"));
         }
-        let followed = Followed { epoch: epoch.to_owned(), last: from - 1, until: Some(head) };
+        let followed = Followed { epoch: epoch.to_owned(), last: from - 1, until: Some(head), ended: HashSet::new() };
         self.sessions.insert(session.to_owned(), followed);
         Ok(())
     }
@@ -110,11 +110,11 @@ impl Shown {
             return Ok(());
         }
         let task = text(frame, "taskId")?;
-        if self.ended.contains(task) {
+        if followed.ended.contains(task) {
             return Err(format!("an event behind the task's end: {}", short(frame)));
         }
         if TERMINAL.contains(&kind) {
-            self.ended.insert(task.to_owned());
+            followed.ended.insert(task.to_owned());
         }
         Ok(())
     }
@@ -222,6 +222,13 @@ mod tests {
     fn an_honest_stream_passes() {
         let caught_up = json!({"type": "caught_up", "sessionId": "s", "seq": 2});
         assert_eq!(check(&[attached(2, 2), event(2, "token"), caught_up, event(3, "task_completed")]), Ok(()));
+    }
+
+    #[test]
+    fn a_task_that_has_ended_may_be_shown_again_by_another_attach() {
+        let whole =
+            [attached(1, 2), event(1, "token"), event(2, "task_completed"), json!({"type": "caught_up", "sessionId": "s", "seq": 2})];
+        assert_eq!(check(&[whole.clone(), whole].concat()), Ok(()));
     }
 
     #[test]
