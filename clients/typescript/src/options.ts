@@ -31,15 +31,20 @@ export function settingsOf(options: ConnectOptions): Settings {
   }
   if (!["auto", "websocket", "sse"].includes(transport)) throw new TypeError("transport must be auto, websocket or sse");
   if (ticket && transport === "sse") throw new TypeError("Server-Sent Events need token or getToken: a ticket opens WebSockets only");
-  let given: string | undefined;
-  const bearer = ticket ? undefined : async () => (given = text(getToken ? await getToken() : token, getToken ? "getToken" : "token"));
+  const bearer = ticket ? undefined : async () => text(getToken ? await getToken() : token, getToken ? "getToken" : "token");
+  /** What the connection stands on. A request over HTTP may have been given a newer one. */
+  let inForce: string | undefined;
+  const replacement = async () => {
+    const next = await bearer?.();
+    return next === inForce ? undefined : (inForce = next);
+  };
   const WebSocket = options.WebSocket ?? (globalThis as { WebSocket?: WebSocketConstructor }).WebSocket;
   if (!WebSocket && transport !== "sse") throw noWebSocket();
   return {
     ...addresses(options.url),
-    credentials: bearer ? async () => ({ token: await bearer() }) : async () => ({ ticket: text(await ticket?.(), "ticket") }),
+    credentials: bearer ? async () => ({ token: (inForce = await bearer()) }) : async () => ({ ticket: text(await ticket?.(), "ticket") }),
     token: bearer,
-    newToken: getToken && bearer && (async () => (given === (await bearer()) ? undefined : given)),
+    newToken: getToken && bearer && replacement,
     transport,
     WebSocket,
     // A browser's fetch wants to be called on its window.

@@ -307,6 +307,29 @@ test("a token that expires is replaced in band; the same one again is no replace
   assert.equal(hub.state, "live");
 });
 
+test("a token that expires is replaced in band, also when its successor was used for a question already", async () => {
+  let asked = 0;
+  let refreshed;
+  await start(
+    async (connection) => {
+      connection.welcome();
+      const attach = await connection.expect("attach_session");
+      connection.attached(7, 6, { recovered: false, snapshot: snapshot() });
+      connection.caughtUp(6);
+      connection.ack(attach);
+      await until("the question", () => asked === 2);
+      connection.send({ type: "auth_expiring", inMs: 40 });
+      refreshed = await connection.expect("refresh_token");
+      connection.ack(refreshed);
+    },
+    { token: undefined, getToken: () => (++asked === 1 ? "first" : "second") },
+  );
+  hub.open(SESSION).task(TASK);
+  await until("the refresh", () => refreshed);
+  assert.equal(refreshed.token, "second");
+  assert.deepEqual(problems, []);
+});
+
 test("4050 brings a new token, at once", async () => {
   const tokens = ["first", "second"];
   await start(
