@@ -163,11 +163,13 @@ export class Connection {
     this.#down();
     if (code === 1009) this.#refuseBiggest();
     if (!resumes(code)) return this.#end(code, reason || (CLOSE_CODES[code]?.reason ?? ""));
-    if (wasUp && Date.now() - this.#upSince >= LIVED_MS) this.#pressure = 0;
-    if (PRESSED.includes(code)) this.#attempts = Math.max(this.#attempts, ++this.#pressure);
+    const lived = wasUp && Date.now() - this.#upSince >= LIVED_MS;
+    if (lived) this.#pressure = 0;
     // A heartbeat that was missed and a token that has expired say nothing about the hub: it is tried at once, but not again and again.
-    const atOnce = wasUp && (code === 4051 || code === 4050) && Math.abs(Date.now() - this.#hurriedAt) > LIVED_MS;
+    const hurries = wasUp && (code === 4051 || code === 4050);
+    const atOnce = hurries && Math.abs(Date.now() - this.#hurriedAt) > LIVED_MS;
     if (atOnce) this.#hurriedAt = Date.now();
+    if (PRESSED.includes(code) || (hurries && !atOnce && !lived)) this.#attempts = Math.max(this.#attempts, ++this.#pressure);
     const told = Math.max(retryAfterMs ?? 0, code === 4053 ? this.#heldUntil - Date.now() : 0);
     // What `going_away` says has its jitter already.
     const own = this.#comeBackInMs !== undefined || atOnce ? 0 : this.#settings.backoff(this.#attempts++);

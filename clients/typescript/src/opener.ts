@@ -51,9 +51,9 @@ export class Opener {
         if (attempt !== this.#attempt) return;
         if (!heard) {
           heard = true;
-          clearTimeout(this.#timer);
           this.#failures = 0;
         }
+        if (message.type === "welcome") clearTimeout(this.#timer);
         listener.message(message);
       },
       life: () => attempt === this.#attempt && listener.life(),

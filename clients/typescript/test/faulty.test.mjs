@@ -289,6 +289,20 @@ test("an overloaded hub is left alone for longer each time, although it says wel
   assert.deepEqual(asked, [1, 2, 3, 4]);
 });
 
+test("tokens that do not last: at once the first time, then after longer each time, although the hub says welcome", async () => {
+  const asked = [];
+  await start(
+    async (connection, n) => {
+      connection.welcome();
+      if (n < 6) connection.close(4050);
+    },
+    { backoff: (attempt) => (asked.push(attempt), 1) },
+  );
+  await scripted.connection(6);
+  await state(hub, "live");
+  assert.deepEqual(asked, [1, 2, 3, 4]);
+});
+
 test("a token that expires is replaced in band; the same one again is no replacement", async () => {
   const tokens = ["first", "first", "second"];
   let refreshed;
@@ -407,6 +421,12 @@ test("half a frame, then nothing: no message, and it goes on", async () => {
   await until("all of it", () => seqs.length === LOG.length);
   assert.deepEqual(seqs, LOG.map(({ seq }) => seq));
   assert.deepEqual(problems, []);
+});
+
+test("something, but no welcome in time: the next attempt", async () => {
+  await start(async (connection, n) => (n > 1 ? connection.welcome() : connection.send({ type: "later" })), { connectTimeoutMs: 50 });
+  await state(hub, "live");
+  assert.equal(scripted.connections.length, 2);
 });
 
 test("no welcome in time: the next attempt", async () => {
