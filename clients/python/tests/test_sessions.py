@@ -580,6 +580,53 @@ async def test_a_submit_that_steers(server: FakeHub) -> None:
         assert (await soon(task.finished)).status == "steered"
 
 
+async def test_a_submit_that_steers_and_whose_event_is_behind_a_snapshot(server: FakeHub) -> None:
+    async with client(server) as hub:
+        session, peer = await begin(server, hub)
+        task = session.submit("left", on_busy="steer", task_id=OTHER)
+        command = await peer.expect("submit_task")
+        peer.reset()
+        peer = await server.welcome()
+        await peer.expect("attach_session")
+        await peer.send(attached(9, 8, epoch="e2", snapshot=snapshot(task_info("running"))), caught_up(8))
+        await peer.ack(await peer.expect("submit_task"), taskId=command["taskId"])
+        await soon(task.accepted)
+        assert not task.finished.done()
+        # That one became a task. This one steers, and no event says so.
+        again = session.submit("left", on_busy="steer", task_id=SESSION)
+        await peer.ack(await peer.expect("submit_task"), taskId=TASK)
+        assert (await soon(again.finished)).status == "steered"
+
+
+async def test_tasks_that_ended_before_the_session_was_opened(server: FakeHub) -> None:
+    async with client(server) as hub:
+        peer = await server.welcome()
+        for id, begins in ((SESSION, attached(6, 7)), (OTHER, attached(6, 5, session=OTHER, snapshot=snapshot(task_info("running"))))):
+            session = hub.open(id, after="e1.5" if id == SESSION else None)
+            running, early = session.task(TASK), session.task("early")
+            mine = session.submit("x")
+            await peer.ack(await peer.expect("attach_session", sessionId=id))
+            await peer.ack(await peer.expect("submit_task"))
+            if id == SESSION:
+                await peer.send(begins, token(6, "a"), token(7, "b"))
+                await until(lambda running=running: running.text() == "ab")  # type: ignore[misc]
+            else:
+                await peer.send(begins)
+                await until(lambda running=running: running.status == "running")  # type: ignore[misc]
+            await soon(mine.accepted)
+            assert not early.finished.done()
+            await peer.send(caught_up(7, session=id))
+            for waiting in (early.finished, early.accepted, anext(aiter(early)), session.task("late").finished):
+                with pytest.raises(OutcomeUnknown):
+                    await soon(waiting)
+            assert not running.finished.done()
+            assert not mine.finished.done()
+        # It was not early but late: who asks anew gets what there is.
+        await peer.send(event("task_completed", 6, task="late", session=OTHER, result="x", usage=USAGE))
+        await until(lambda: session.cursor == "e1.6")
+        assert (await soon(session.task("late").finished)).result == "x"
+
+
 async def test_a_person_in_between(server: FakeHub) -> None:
     async with client(server) as hub:
         session, peer = await begin(server, hub)

@@ -59,7 +59,7 @@ class MessageTooBig(AgentHubError):
 
 
 class OutcomeUnknown(AgentHubError):
-    """The log was replaced by a snapshot that does not tell what became of it."""
+    """What became of it is not told here: in a log that was replaced by a snapshot, or before the cursor the session was opened behind."""
 
 
 class TokenFailed(AgentHubError):

@@ -209,7 +209,7 @@ class Hub:
         session_id = session_id or str(uuid.uuid4())
         fields: dict[str, Any] = {"agent": agent, "tools": tools, "model": model, "name": name, "tags": tags}
         fields["metadata"] = None if metadata is None else dict(metadata)
-        return self._follow(Session(self, session_id, Position()), "create_session", fields)
+        return self._follow(Session(self, session_id, Position(), whole=True), "create_session", fields)
 
     def open(self, session_id: str, *, after: str | None = None) -> Session:
         """Follows a session that exists: behind the cursor `after`, or the stored one, or from a snapshot; with `after="start"`, all of it.
@@ -224,7 +224,7 @@ class Hub:
         stored = self._cursors.get(session_id) if self._cursors is not None else None
         cursor = None if from_start else after if after is not None else stored
         position = Position() if cursor is None else Position.at(cursor)
-        session = Session(self, session_id, position, from_start=from_start)
+        session = Session(self, session_id, position, whole=from_start, from_start=from_start)
         return self._follow(session, "attach_session", {"after": cursor})
 
     @property

@@ -58,7 +58,7 @@ class Attached:
 class Session:
     """A conversation that is followed. Made by `Hub.create` and `Hub.open`."""
 
-    def __init__(self, hub: Hub, session_id: str, position: Position, *, from_start: bool = False) -> None:
+    def __init__(self, hub: Hub, session_id: str, position: Position, *, whole: bool, from_start: bool = False) -> None:
         self.hub = hub
         self.id = session_id
         self.ready: Once[None] = Once()
@@ -69,6 +69,7 @@ class Session:
         """Why the session has ended, if it has."""
         self._position = position
         self._position.waiting = True
+        self._whole = whole  # every event since the session was made is, or will be, seen here
         self._from_start = from_start
         self._tasks: dict[str, Task] = {}
         self._steers: dict[str, Once[SteerReceipt]] = {}
@@ -122,14 +123,21 @@ class Session:
         command |= {"context": context, "tools": tools, "options": None if options is None else dict(options)}
         answer = self.hub._order("submit_task", {"sessionId": self.id} | command).answer
         task = self._tasks.get(task_id) or self._add(Task(self, task_id, "submitted"))
+        task._here = True
         answer.add_done_callback(task._answered)
         return task
 
     def task(self, task_id: str) -> Task:
-        """The task with this id: one that was submitted here, or anybody's in this session."""
+        """The task with this id: one that was submitted here, or anybody's in this session.
+
+        In a session that was opened later than from its start, `finished` raises OutcomeUnknown if nothing is heard of the task by the
+        time the session is live: it ended before, or is still to come. If it comes, this method gives another object.
+        """
         task = self._tasks.get(task_id) or self._add(Task(self, task_id, "submitted"))
         if self._error is not None:
             task._fail(self._error)
+        elif self._caught_up:
+            self._give_up_unheard_of(task)
         return task
 
     @property
@@ -211,6 +219,17 @@ class Session:
         if self._error is not None:
             raise self._error
 
+    def _told_of(self, task_id: str) -> Task:
+        """The object for a task that the hub tells about. One that was given up stays as it is."""
+        task = self._tasks.get(task_id)
+        return self._add(Task(self, task_id, "submitted")) if task is None or task._error is not None else task
+
+    def _give_up_unheard_of(self, *tasks: Task) -> None:
+        """Everything that has happened since the session was opened is known: what was not heard of till now may have ended before."""
+        for task in tasks:
+            if not self._whole and task._unheard_of():
+                task._fail(OutcomeUnknown(f"nothing is known of task {task.id} since the session was opened"))
+
     def _add(self, task: Task) -> Task:
         if len(self._tasks) >= _ENDED_TASKS:
             ended = [known for known, of in self._tasks.items() if of._over]
@@ -252,6 +271,8 @@ class Session:
     def _on_caught_up(self) -> None:
         # Of an attach that a later one has overtaken, none comes.
         self._caught_up = self._attached and not self._position.waiting
+        if self._caught_up:
+            self._give_up_unheard_of(*self._tasks.values())
         self._signal.set()
 
     def _on_event(self, event: Event) -> None:
@@ -274,8 +295,7 @@ class Session:
     def _fold(self, event: Event) -> None:
         task_id = event.get("taskId")
         if isinstance(task_id, str):
-            task = self._tasks.get(task_id) or self._add(Task(self, task_id, "submitted"))
-            task._apply(event)
+            self._told_of(task_id)._apply(event)
         if event["type"] == "steer_accepted":
             meant = self._tasks.get(event["data"]["steerId"])
             if meant is not None:  # A submit with `on_busy="steer"`.
@@ -351,8 +371,9 @@ class Session:
                 task._forget()
             return
         infos: dict[str, TaskInfo] = {info["taskId"]: info for info in snapshot["tasks"]}
+        self._whole = False
         for task_id in infos:
-            self.task(task_id)
+            self._told_of(task_id)
         for task in tuple(self._tasks.values()):
             info = infos.get(task.id)
             if task._over and info is not None and info["status"] not in ENDS:
@@ -361,7 +382,7 @@ class Session:
             if info is not None or had_epoch:  # Otherwise it is new, and nothing was known.
                 task._replace(info, _texts(snapshot["messages"], task.id, info))
         for pending in snapshot["pendingInputs"]:
-            self.task(pending["taskId"])._ask(pending)
+            self._told_of(pending["taskId"])._ask(pending)
         for receipt in self._steers.values():
             receipt.fail(OutcomeUnknown("the log was replaced before the steering input was applied or rejected"))
 

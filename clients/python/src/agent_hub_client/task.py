@@ -111,6 +111,7 @@ class Task:
         self._resolved: dict[str, InputResolved] = {}
         self._events: deque[Event] = deque(maxlen=_EVENTS)
         self._seen = 0  # events ever put into _events
+        self._here = False  # submitted by this program
         self._over = False  # nothing will be put in any more
         self._error: Exception | None = None
         self._signal = Signal()
@@ -187,8 +188,15 @@ class Task:
         error = answer.exception()
         if isinstance(error, Exception):
             self._fail(error)
+        elif answer.result().get("taskId", self.id) != self.id:
+            # It steers that one. The event that says so may be covered by a snapshot.
+            self._finish(TaskOutcome("steered"))
         else:
             self.accepted.set(None)
+
+    def _unheard_of(self) -> bool:
+        """Whether nothing is known of it but its id."""
+        return not self._here and not self._over and self._seen == 0 and self.status == "submitted"
 
     def _apply(self, event: Event) -> None:
         """Takes in one of its events, exactly once and in order."""
