@@ -178,3 +178,17 @@ async fn jitter_makes_tokens_late_and_loses_none() {
         .collect();
     assert_eq!(words.concat(), "a b c d e f");
 }
+
+#[tokio::test]
+async fn what_is_written_at_once_stays_one_event_a_token_and_stops_at_a_fault() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let fake = FakeVendor::start(FakeVendorConfig { burst: 32, ..FakeVendorConfig::default() }).await.unwrap();
+    let ask = |prompt: &str| openai(&fake).json(&with_messages(json!([{ "role": "user", "content": prompt }]))).send();
+    // The request says at most ten tokens.
+    let text = ask("/tokens 100").await.unwrap().text().await.unwrap();
+    assert_eq!(text.matches("\"content\":\"").count(), 11, "the role, and ten tokens: {text}");
+    let mut hung = ask("/hang 7").await.unwrap();
+    hung.chunk().await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(5), fake.until(|calls| calls[1].tokens_sent == 7)).await.unwrap();
+    assert_eq!(fake.counters().tokens, 17, "none behind the fault");
+}

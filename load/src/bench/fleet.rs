@@ -92,11 +92,9 @@ impl Tally {
         self.tokens += tokens;
         let seen = &mut self.seen[member];
         seen.first_token.get_or_insert(now);
-        if seen.acked.is_some() {
-            seen.after_ack += tokens;
-            let behind = seen.cancelled_at > 0 && number_field(frame, "seq") > Some(seen.cancelled_at);
-            seen.after_cancel += if behind { tokens } else { 0 };
-        }
+        seen.after_ack += if seen.acked.is_some() { tokens } else { 0 };
+        let behind = seen.cancelled_at > 0 && number_field(frame, "seq") > Some(seen.cancelled_at);
+        seen.after_cancel += if behind { tokens } else { 0 };
         if self.stamped && self.not_counted != Some(member) {
             for stamp in stamps_in(text) {
                 self.latency.saturating_record(now.saturating_sub(stamp).max(1));
@@ -108,6 +106,7 @@ impl Tally {
         let seen = &mut self.seen[member];
         if frame.starts_with(br#"{"type":"ack""#) && number_field(frame, "id") == Some(CANCEL_ID) {
             seen.acked.get_or_insert(now);
+        } else if frame.starts_with(br#"{"type":"cancel_requested""#) {
             seen.cancelled_at = number_field(frame, "seq").unwrap_or(0);
         } else if frame.starts_with(br#"{"type":"task_"#) {
             let kind = &frame[14..];
@@ -290,5 +289,22 @@ mod tests {
         assert_eq!(tally.kept(40.0), 0.25);
         tally.seen[1].closed = true;
         assert_eq!(tally.kept(10.0), 0.0);
+    }
+
+    #[test]
+    fn tokens_behind_a_cancel_count_before_its_acknowledgement_too() {
+        let mut tally = Tally::new(1).expect("bounds");
+        let mut come = |text: &str| {
+            tally.frame(0, text.as_bytes(), 1);
+            (tally.seen[0].after_cancel, tally.seen[0].after_ack)
+        };
+        let token = |seq: u64| {
+            format!(r#"{{"type":"token","sessionId":"s","taskId":"t","seq":{seq},"at":"x","data":{{"token":"a ","messageId":"m"}}}}"#)
+        };
+        assert_eq!(come(&token(4)), (0, 0));
+        come(r#"{"type":"cancel_requested","sessionId":"s","taskId":"t","seq":5,"at":"x","data":{"by":"u"}}"#);
+        assert_eq!(come(&token(6)), (1, 0));
+        come(r#"{"type":"ack","id":9,"received":"cancel_task","seq":5}"#);
+        assert_eq!(come(&token(7)), (2, 1));
     }
 }

@@ -167,8 +167,7 @@ impl Results {
         let (hub, meetings) = used;
         let exported = figures.export();
         let series = exported.seconds;
-        // The first and last token bound the time tokens came in; a ramp and a wait do not count.
-        let busy = series.iter().filter(|second| second.tokens > 0).count().max(1);
+        let speaking = speaking(&series).len().max(1);
         let timings = Timing::ALL.into_iter().filter(|timing| !figures.timing(*timing).is_empty());
         let timings = timings.map(|timing| {
             let histogram = figures.timing(timing);
@@ -199,7 +198,7 @@ impl Results {
             seconds: series.len() as f64,
             counts: exported.counts,
             timings: timings.collect(),
-            tokens_per_second: figures.get(Count::Tokens) as f64 / busy as f64,
+            tokens_per_second: figures.get(Count::Tokens) as f64 / speaking as f64,
             hub,
             meetings,
             thresholds: Vec::new(),
@@ -251,6 +250,13 @@ impl Results {
     }
 }
 
+/// The seconds from the first with a token to the last, the silent ones between them too: a server that stalls is slower for it.
+fn speaking(series: &[Second]) -> &[Second] {
+    let spoke = |second: &Second| second.tokens > 0;
+    let (first, last) = (series.iter().position(spoke), series.iter().rposition(spoke));
+    first.zip(last).map_or(&[], |(first, last)| &series[first..=last])
+}
+
 /// A figure with its unit, for people.
 pub fn with_unit(figure: f64, unit: Unit) -> String {
     match unit {
@@ -280,5 +286,17 @@ pub fn short_time(nanos: f64) -> String {
         large if large >= 1e6 => format!("{:.1} ms", nanos / 1e6),
         large if large >= 1e3 => format!("{:.0} us", nanos / 1e3),
         _ => format!("{nanos:.0} ns"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_of_silence_between_tokens_count() {
+        let seconds = |tokens: &[u64]| tokens.iter().map(|tokens| Second { tokens: *tokens, ..Second::default() }).collect::<Vec<_>>();
+        assert_eq!(speaking(&seconds(&[0, 5, 0, 0, 5, 0])).len(), 4);
+        assert_eq!(speaking(&seconds(&[0, 0])).len(), 0);
     }
 }

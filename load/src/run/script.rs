@@ -238,7 +238,7 @@ impl Script {
                 let session = &mut self.socket.state.sessions[index];
                 let name = session.name.clone();
                 let Some(task) = session.tasks.last_mut().filter(|task| task.end.is_none()) else { continue };
-                task.cancel = Some((due, None));
+                task.cancel = Some(due);
                 let rest = format!(r#","sessionId":"{name}","taskId":"{}""#, task.name);
                 let text = self.socket.state.command("cancel_task", &rest, What::Cancel(index), due);
                 self.socket.send(&text).await;

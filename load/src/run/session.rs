@@ -64,8 +64,10 @@ pub struct Task {
     pub last_token: Option<Instant>,
     /// How it ended. One whose submit was refused counts as ended without an end; a hub that is overloaded may run it all the same.
     pub end: Option<Option<EndKind>>,
-    /// When a cancel was due, and the number of its record once acknowledged.
-    pub cancel: Option<(Instant, Option<u64>)>,
+    /// When a cancel was due.
+    pub cancel: Option<Instant>,
+    /// The number of the event that records it; what the acknowledgement says until that has come.
+    pub cancelled_at: Option<u64>,
 }
 
 /// The time of a read, looked at once for all of its frames.
@@ -111,7 +113,7 @@ impl Session {
         if self.tasks.len() >= TASKS {
             self.tasks.remove(0);
         }
-        self.tasks.push(Task { name: id.to_string(), due, spoke: false, last_token: None, end: None, cancel: None });
+        self.tasks.push(Task { name: id.to_string(), due, spoke: false, last_token: None, end: None, cancel: None, cancelled_at: None });
         self.tokens_before = self.tokens;
     }
 
@@ -161,6 +163,13 @@ impl Session {
             }
             return;
         }
+        // The log's own order counts: the acknowledgement may come behind tokens that should not be.
+        if head.kind == b"cancel_requested"
+            && let Some(task) = task
+        {
+            task.cancelled_at = head.seq;
+            return;
+        }
         let Some(kind) = ended(head.kind) else { return };
         self.ends += 1;
         self.last_end = Some(kind);
@@ -183,9 +192,7 @@ impl Task {
                 figures.time(Timing::Gap, now.instant.saturating_duration_since(last));
             }
         }
-        if let Some((_, Some(recorded))) = self.cancel
-            && head.seq > Some(recorded)
-        {
+        if self.cancelled_at.is_some() && head.seq > self.cancelled_at {
             figures.add(Count::TokensAfterCancel, tokens);
         }
     }
@@ -198,16 +205,14 @@ impl Task {
             EndKind::Cancelled => Count::Cancelled,
             EndKind::Timeout => Count::TimedOut,
         });
-        if let (EndKind::Cancelled, Some((due, _))) = (kind, self.cancel) {
+        if let (EndKind::Cancelled, Some(due)) = (kind, self.cancel) {
             figures.time(Timing::CancelStop, now.instant.saturating_duration_since(due));
         }
     }
 
     /// The acknowledgement of a cancel came.
     pub fn cancel_acknowledged(&mut self, frame: &[u8]) {
-        if let Some((_, recorded)) = &mut self.cancel {
-            *recorded = number_field(frame, "seq");
-        }
+        self.cancelled_at = self.cancelled_at.or_else(|| number_field(frame, "seq"));
     }
 }
 

@@ -94,6 +94,7 @@ pub(super) struct Answer {
     script: Script,
     ask: Ask,
     tracked: Tracked,
+    burst: usize,
     /// Tokens of text to send, after all limits.
     tokens: usize,
     /// The words of an echo.
@@ -124,7 +125,7 @@ enum Step {
 }
 
 impl Answer {
-    pub(super) fn new(mut script: Script, ask: Ask, tracked: Tracked) -> Self {
+    pub(super) fn new(mut script: Script, ask: Ask, tracked: Tracked, burst: usize) -> Self {
         let mut words = Vec::new();
         if let Some(echo) = script.echo.take() {
             words.extend(echo.split_inclusive(' ').map(str::to_owned));
@@ -133,7 +134,20 @@ impl Answer {
         let asks_for_call = script.calls.get(ask.results).is_some();
         let wanted = if asks_for_call { 0 } else { script.tokens };
         let tokens = wanted.min(ask.max_tokens.unwrap_or(usize::MAX));
-        Answer { script, ask, tracked, tokens, words, step: Step::Open, ticks: 0, started: None, timer: None, drip: None, drip_due: None }
+        Answer {
+            script,
+            ask,
+            tracked,
+            burst,
+            tokens,
+            words,
+            step: Step::Open,
+            ticks: 0,
+            started: None,
+            timer: None,
+            drip: None,
+            drip_due: None,
+        }
     }
 
     /// The next bytes at the time they are due; `None` at the end.
@@ -164,10 +178,15 @@ impl Answer {
                 }
                 Step::Text(sent) => {
                     ready!(self.poll_due(cx));
-                    self.step = Step::Text(sent + 1);
-                    self.sent_token();
-                    let token = self.token(sent);
-                    self.ask.dialect.text(&token)
+                    let end = self.burst_end(sent);
+                    self.step = Step::Text(end);
+                    let mut text = String::new();
+                    for index in sent..end {
+                        self.sent_token();
+                        let token = self.token(index);
+                        text += &self.ask.dialect.text(&token);
+                    }
+                    text
                 }
                 Step::Calls => {
                     self.step = Step::Close;
@@ -241,6 +260,15 @@ impl Answer {
             timer.as_mut().reset(due);
         }
         timer.as_mut().poll(cx)
+    }
+
+    /// Up to which token this write goes: one, or without a pace some more, but not past a fault.
+    fn burst_end(&self, sent: usize) -> usize {
+        if !self.script.pace.is_zero() {
+            return sent + 1;
+        }
+        let fault = self.script.fault.as_ref().map_or(usize::MAX, |(_, after)| if *after > sent { *after } else { usize::MAX });
+        (sent + self.burst.max(1)).min(self.tokens).min(fault).max(sent + 1)
     }
 
     fn sent_token(&self) {

@@ -116,6 +116,8 @@ pub fn config(args: VendorArgs) -> anyhow::Result<FakeVendorConfig> {
         api_key: args.key,
         script: Script { pace, jitter: args.jitter, tokens: args.tokens, stamp: args.stamp, ..Script::default() },
         faults: args.fault,
+        // This one feeds servers as fast as they take it: what a write costs here is not what they are measured for.
+        burst: 32,
         remembered_calls: args.remember,
         ..FakeVendorConfig::default()
     })

@@ -44,6 +44,8 @@ pub struct FakeVendorConfig {
     pub script: Script,
     /// What goes wrong in some answers, by chance. Their shares come to 1 at most.
     pub faults: Vec<FaultChance>,
+    /// Tokens written at once where there is no pace, as far as there is no fault between them. Each is an event of its own all the same.
+    pub burst: usize,
     /// How many calls to remember. Older ones are forgotten first; counters forget nothing.
     pub remembered_calls: usize,
 }
@@ -56,6 +58,7 @@ impl Default for FakeVendorConfig {
             models: Vec::new(),
             script: Script::default(),
             faults: Vec::new(),
+            burst: 1,
             remembered_calls: 10_000,
         }
     }

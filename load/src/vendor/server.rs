@@ -115,7 +115,7 @@ async fn follow(ask: Ask, shared: &Shared, tracked: Tracked) -> Result<Response<
         }
         _ => {}
     }
-    let answer = Answer::new(script, ask, tracked);
+    let answer = Answer::new(script, ask, tracked, shared.config.burst);
     Ok(response(StatusCode::OK, "text/event-stream; charset=utf-8", answer.boxed_unsync()))
 }
 

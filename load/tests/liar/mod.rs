@@ -33,6 +33,8 @@ pub enum Lie {
     Alters,
     /// Tokens follow the cancel, before the end.
     GoesOn,
+    /// Tokens follow the cancel, and only then is it acknowledged.
+    GoesOnUnacknowledged,
     /// The first task's end stands in the log and is sent to nobody.
     NeverEnds,
 }
@@ -205,12 +207,17 @@ impl Connection {
         let task = command["taskId"].as_str().unwrap();
         let requested = self.event(session, Some(task), "cancel_requested", json!({ "by": "u" }), false).await;
         let seq = serde_json::from_str::<Value>(&requested).unwrap()["seq"].as_u64();
-        self.ack(command, seq).await;
-        if self.lie == Lie::GoesOn {
+        if self.lie != Lie::GoesOnUnacknowledged {
+            self.ack(command, seq).await;
+        }
+        if matches!(self.lie, Lie::GoesOn | Lie::GoesOnUnacknowledged) {
             tokio::time::sleep(Duration::from_millis(5)).await;
             for number in 0..AFTER_THE_CANCEL {
                 self.event(session, Some(task), "token", Self::token(&format!("late{number}")), false).await;
             }
+        }
+        if self.lie == Lie::GoesOnUnacknowledged {
+            self.ack(command, seq).await;
         }
         self.event(session, Some(task), "task_cancelled", json!({ "by": "u", "upstreamStopped": true }), false).await;
     }
