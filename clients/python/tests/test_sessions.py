@@ -126,6 +126,25 @@ async def test_a_refused_submit(server: FakeHub) -> None:
         assert task.status == "refused"
 
 
+async def test_a_refused_submit_may_be_repeated_under_its_id(server: FakeHub) -> None:
+    async with client(server) as hub:
+        session, peer = await begin(server, hub)
+        refused = session.submit("x", task_id=TASK)
+        await peer.refuse(await peer.expect("submit_task"), "queue_full", retryable=True)
+        with pytest.raises(HubError, match="queue_full"):
+            await soon(refused.accepted)
+        task = session.submit("x", task_id=TASK)
+        assert (task.status, refused.status) == ("submitted", "refused")
+        assert session.submit("x", task_id=TASK) is task is session.task(TASK)
+        assert session.tasks == (task,)
+        await peer.ack(await peer.expect("submit_task", taskId=TASK), taskId=TASK)
+        await soon(task.accepted)
+        await peer.send(event("task_completed", 2, result="y", usage=USAGE))
+        assert (await soon(task.finished)).result == "y"
+        with pytest.raises(HubError, match="queue_full"):
+            await soon(refused.finished)
+
+
 async def test_duplicates_are_ignored_and_gaps_filled(server: FakeHub) -> None:
     async with client(server) as hub:
         session, peer = await begin(server, hub)

@@ -115,14 +115,17 @@ class Session:
         options: Mapping[str, Any] | None = None,
         task_id: str | None = None,
     ) -> Task:
-        """A new task, at once; it is sent as soon as there is a connection, and again until the hub has answered."""
+        """A new task, at once; it is sent as soon as there is a connection, and again until the hub has answered.
+
+        One that was refused may be submitted again with its `task_id`; that is another object.
+        """
         if self.ended is None:  # Otherwise the hub says what it thinks of it.
             self._check_followed()
         task_id = task_id or str(uuid.uuid4())
         command: dict[str, Any] = {"taskId": task_id, "prompt": prompt, "onBusy": on_busy, "timeoutMs": timeout_ms}
         command |= {"context": context, "tools": tools, "options": None if options is None else dict(options)}
         answer = self.hub._order("submit_task", {"sessionId": self.id} | command).answer
-        task = self._tasks.get(task_id) or self._add(Task(self, task_id, "submitted"))
+        task = self._told_of(task_id)
         task._here = True
         answer.add_done_callback(task._answered)
         return task
@@ -220,7 +223,7 @@ class Session:
             raise self._error
 
     def _told_of(self, task_id: str) -> Task:
-        """The object for a task that the hub tells about. One that was given up stays as it is."""
+        """The object for a task there is something new of. One that was refused or given up stays as it is."""
         task = self._tasks.get(task_id)
         return self._add(Task(self, task_id, "submitted")) if task is None or task._error is not None else task
 
