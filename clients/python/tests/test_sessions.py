@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from fake_hub import (
     OTHER,
+    PATIENCE,
     SESSION,
     TASK,
     FakeHub,
@@ -515,6 +516,28 @@ async def test_an_ended_session_is_followed_to_its_end_and_no_further(server: Fa
             await soon(steering)
         peer.reset()
         await server.welcome()
+        await until(lambda: hub.state == "live")
+
+
+async def test_an_ended_session_that_is_opened_from_a_snapshot(server: FakeHub) -> None:
+    async with client(server) as hub:
+        session = hub.open(SESSION)
+        feed, unknown = session.events(), session.task(OTHER)
+        peer = await server.welcome()
+        command = await peer.expect("attach_session")
+        state = snapshot(task_info("completed", result="a"))
+        state["session"]["status"] = "ended"
+        await peer.send(attached(8, 7, snapshot=state), caught_up(7))
+        await peer.ack(command)
+        # Its log is readable, so opening it is no failure.
+        await soon(session.ready)
+        async with asyncio.timeout(PATIENCE):
+            assert [what.snapshot for what in [item async for item in feed] if isinstance(what, Attached)] == [state]
+        assert (session.state, session.ended, session.snapshot) == ("closed", "ended", state)
+        assert (await soon(session.task(TASK).finished)).result == "a"
+        with pytest.raises(Detached):
+            await soon(unknown.finished)
+        assert hub.sessions == ()
         await until(lambda: hub.state == "live")
 
 

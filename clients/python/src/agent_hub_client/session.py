@@ -66,7 +66,7 @@ class Session:
         self.snapshot: Snapshot | None = None
         """The last one that came. What happened since is in the tasks and events."""
         self.ended: str | None = None
-        """Why the session has ended, if it has."""
+        """Why the session has ended, if it has. (A snapshot tells no more than that it has: `ended`.)"""
         self._position = position
         self._position.waiting = True
         self._whole = whole  # every event since the session was made is, or will be, seen here
@@ -270,6 +270,9 @@ class Session:
         self._emit(Attached(self.id, epoch, kept, message["head"], first, snapshot))
         self._remember()
         self._settle()
+        if not kept and snapshot is not None and snapshot["session"]["status"] == "ended":
+            # The event that says so is behind the snapshot, and nothing follows it.
+            self._on_ended("ended")
 
     def _on_caught_up(self) -> None:
         # Of an attach that a later one has overtaken, none comes.
@@ -326,6 +329,8 @@ class Session:
 
     def _on_ended(self, reason: str) -> None:
         self.ended = reason
+        # It was there, and was followed to its end: also if the answer to the attach comes after that.
+        self.ready.set(None)
         self._fail(Detached(f"session {self.id} has ended ({reason})"))
         if reason == "deleted":
             self.hub._store_cursor(self.id, None)
