@@ -126,10 +126,14 @@ export function theHub(): Hub {
   // The client offers the token as a subprotocol: it stands in no address.
   const mine = connect({ url: location.origin, getToken });
   hub = mine;
+  let refused = false;
   mine.onChange(() => {
     if (mine !== hub) return;
-    // The token was refused, or it was revoked. Where the hub gives out tokens another one is as good.
-    if (mine.closed?.final && mine.closed.code === AUTHENTICATION_FAILED) void afterRefusal();
+    // The token was refused, or it was revoked. Where the hub gives out tokens another one is as good. Each session that is left is told, too.
+    if (!refused && mine.closed?.final && mine.closed.code === AUTHENTICATION_FAILED) {
+      refused = true;
+      void afterRefusal();
+    }
     changed();
   });
   mine.onProblem(({ code, message }) => {
@@ -174,6 +178,7 @@ export function useFollowed(one: Followed | undefined): void {
 }
 
 export function create(asked: NewSession): Followed {
+  makeRoom();
   const made = new Followed(theHub().create(asked), Boolean(asked.name));
   keep(made);
   return made;
@@ -191,6 +196,8 @@ export async function follow(id: string): Promise<Followed> {
   const whole = Number(cursor.split(".")[1]) <= READ_WHOLE_UP_TO;
   const now = followed.get(id);
   if (now && now.session.state !== "closed") return now;
+  followed.delete(id);
+  makeRoom();
   const one = new Followed(connection.open(id, whole ? { after: "start" } : {}), Boolean(name));
   keep(one);
   return one;
@@ -199,8 +206,12 @@ export async function follow(id: string): Promise<Followed> {
 function keep(one: Followed): void {
   followed.delete(one.session.id);
   followed.set(one.session.id, one);
+}
+
+/** Before another one is followed: over Server-Sent Events there is no place for more. */
+function makeRoom(): void {
   for (const [id, oldest] of followed) {
-    if (followed.size <= SESSIONS_FOLLOWED) return;
+    if (followed.size < SESSIONS_FOLLOWED) return;
     followed.delete(id);
     oldest.detach();
   }
