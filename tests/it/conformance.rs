@@ -207,6 +207,12 @@ async fn a_client_that_repeats_or_loses_is_seen_behind_a_broken_network() {
     assert!(!report.kept() && report.misplaced > 0, "{report}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_comes_back_without_its_cursor_is_seen_behind_a_broken_network() {
+    let report = network::run_with(&lying_driver(without_after), &size(6)).await.expect("it runs");
+    assert!(!report.kept() && report.violations.iter().any(|violation| violation.contains("forgot what it had")), "{report}");
+}
+
 fn about_reports(change: impl Fn(Value) -> Vec<Value> + Send + Sync + 'static) -> Lie {
     Arc::new(move |way, _, thing| match thing {
         Thing::Json(json) if way == Way::Report => change(json).into_iter().map(Thing::Json).collect(),

@@ -151,10 +151,15 @@ fn read(log: &Log) -> anyhow::Result<Vec<Value>> {
     log.texts.iter().map(|text| serde_json::from_str(text).with_context(|| format!("an event of the log: {}", cut(text)))).collect()
 }
 
-/// Every segment must stand in the log, in its place, and the last one must reach the log's end.
+/// Every segment must stand in the log, in its place, and the last one must reach the log's end. A new one begins only where that was
+/// ordered: a client that forgets its cursor when a connection is cut skips events.
 fn compare(session: &str, history: &History, log: &[Value], report: &mut Report) {
     report.sessions += 1;
-    report.resets += history.segments.len().saturating_sub(1);
+    let resets = history.segments.len().saturating_sub(1);
+    report.resets += resets;
+    report.expect(resets <= history.fresh_starts, || {
+        format!("{session}: the client forgot what it had {resets} times, and was told to {} times", history.fresh_starts)
+    });
     for segment in &history.segments {
         let base = usize::try_from(segment.base).unwrap_or(usize::MAX);
         report.events += segment.events.len();
@@ -190,9 +195,13 @@ mod tests {
     use crate::network::desk::Segment;
 
     fn found(segments: Vec<Segment>) -> (usize, usize, usize) {
+        found_after(0, segments)
+    }
+
+    fn found_after(fresh_starts: usize, segments: Vec<Segment>) -> (usize, usize, usize) {
         let log: Vec<Value> = (1..=4).map(|seq| json!({"seq": seq, "data": {}})).collect();
         let mut report = Report::default();
-        compare("s", &History { segments, ..History::default() }, &log, &mut report);
+        compare("s", &History { segments, fresh_starts, ..History::default() }, &log, &mut report);
         (report.lost, report.misplaced, report.violation_count)
     }
 
@@ -203,7 +212,8 @@ mod tests {
     #[test]
     fn what_was_applied_is_held_against_the_log() {
         assert_eq!(found(vec![segment(0, &[1, 2, 3, 4])]), (0, 0, 0));
-        assert_eq!(found(vec![segment(0, &[1, 2]), segment(3, &[4])]), (0, 0, 0));
+        assert_eq!(found_after(1, vec![segment(0, &[1, 2]), segment(3, &[4])]), (0, 0, 0));
+        assert_eq!(found(vec![segment(0, &[1, 2]), segment(3, &[4])]), (0, 0, 1));
         assert_eq!(found(vec![segment(0, &[1, 2, 3])]), (1, 0, 1));
         assert_eq!(found(vec![segment(0, &[1, 2, 2, 3])]), (0, 1, 1));
         assert_eq!(found(vec![segment(0, &[1, 3, 2, 4])]), (0, 1, 1));

@@ -43,6 +43,8 @@ pub(super) struct History {
     pub(super) ended: HashSet<String>,
     /// Attaches that were answered.
     pub(super) attaches: usize,
+    /// Attaches without a cursor that were ordered: only they may be answered with a snapshot.
+    pub(super) fresh_starts: usize,
     pub(super) cursor: Option<(String, u64)>,
 }
 
@@ -128,6 +130,11 @@ impl Desk {
         connect.insert("connectTimeoutMs".to_owned(), json!(1500));
         desk.order(connect).await;
         Ok(desk)
+    }
+
+    /// The next attach of this session has no cursor.
+    pub(super) fn starts_afresh(&self, session: &str) {
+        self.known().sessions.entry(session.to_owned()).or_default().fresh_starts += 1;
     }
 
     /// Gives an order; `None` if the driver has ended.

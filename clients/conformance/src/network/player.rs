@@ -163,6 +163,8 @@ impl Player {
         let cursor = self.desk.known().sessions.get(session).and_then(|history| history.cursor.clone());
         if let Some((epoch, last)) = cursor.filter(|_| self.chance(50)) {
             order["after"] = format!("{epoch}.{last}").into();
+        } else {
+            self.desk.starts_afresh(session);
         }
         let answer = self.ask(order).await?;
         if answer["ok"] != true {
