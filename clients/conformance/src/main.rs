@@ -13,7 +13,10 @@ use agent_hub_conformance::{
     verdict::{Outcome, Verdict},
 };
 use clap::{Args, Parser, Subcommand};
-use tokio::io::BufReader;
+use tokio::{
+    io::BufReader,
+    signal::unix::{SignalKind, signal},
+};
 
 /// Tests clients and servers of the protocol agent-hub.v1.
 #[derive(Debug, Parser)]
@@ -53,7 +56,23 @@ struct ClientArgs {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
-    let Arguments { json, quiet, part } = Arguments::parse();
+    let arguments = Arguments::parse();
+    if matches!(arguments.part, Part::RustDriver) {
+        rust_driver::run(BufReader::new(tokio::io::stdin()), tokio::io::stdout()).await?;
+        // A runtime waits for the thread that reads standard input, and that one for a line.
+        std::process::exit(0);
+    }
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    // What was started, a hub and drivers, is ended where it is dropped, so a signal must not end the process before that.
+    tokio::select! {
+        kept = test(arguments) => Ok(if kept? { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
+        _ = terminate.recv() => Ok(ExitCode::from(128 + 15)),
+        _ = interrupt.recv() => Ok(ExitCode::from(128 + 2)),
+    }
+}
+
+/// Whether everything held.
+async fn test(Arguments { json, quiet, part }: Arguments) -> anyhow::Result<bool> {
     // Whoever reads while it runs sees each verdict at once; a program reads the document at the end.
     let show = |verdict: &Verdict| {
         let hidden = quiet && verdict.outcome == Outcome::Passed;
@@ -61,14 +80,14 @@ async fn main() -> anyhow::Result<ExitCode> {
             println!("{verdict}");
         }
     };
-    let kept = match part {
+    match part {
         Part::Client(args) => {
             let verdicts = client::run(&DriverCommand::Program(args.driver), &args.selection, show).await?;
-            sum_up(&verdicts, json)?
+            sum_up(&verdicts, json)
         }
         Part::Server(args) => {
             let verdicts = server::run(&args, show).await?;
-            sum_up(&verdicts, json)?
+            sum_up(&verdicts, json)
         }
         Part::Network(args) => {
             let report = network::run(&args).await?;
@@ -77,15 +96,11 @@ async fn main() -> anyhow::Result<ExitCode> {
             } else {
                 println!("{report}");
             }
-            report.kept()
+            Ok(report.kept())
         }
-        Part::RustDriver => {
-            rust_driver::run(BufReader::new(tokio::io::stdin()), tokio::io::stdout()).await?;
-            // A runtime waits for the thread that reads standard input, and that one for a line.
-            std::process::exit(0);
-        }
-    };
-    Ok(if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        // Has its own way out, above.
+        Part::RustDriver => Ok(true),
+    }
 }
 
 fn sum_up(verdicts: &[Verdict], json: bool) -> anyhow::Result<bool> {
