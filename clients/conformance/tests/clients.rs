@@ -149,6 +149,11 @@ fn lies() -> Vec<Case> {
             },
             &["epoch_changed", "not_recovered", "attach_snapshot"],
         ),
+        (
+            "says more than it is asked to",
+            || about(Way::Up, |command| vec![command.clone(); 1 + usize::from(command["type"] == "cancel_task")]),
+            &["cancel_too_late"],
+        ),
         ("does not refresh its token", || dropped(Way::Down, "auth_expiring"), &["token_refreshed"]),
         (
             "hides refusals",

@@ -8,7 +8,7 @@ use agent_hub_conformance::{
     suite::Selection,
     verdict::Verdict,
 };
-use futures::SinkExt;
+use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -75,4 +75,42 @@ async fn a_server_that_does_not_read_is_not_waited_for_for_ever() {
     // More than the system keeps for a socket.
     let verdict = play("unread", "{ open = {} }, { send_binary = 33554432 }", does_not_read).await;
     assert!(!verdict.kept() && verdict.to_string().contains("does not read"), "{verdict}");
+}
+
+/// Welcomes, says what else it has to say, and answers pings, with or without a second welcome before.
+async fn answers(mut stream: Stream, second_at_once: bool, second_at_ping: bool) {
+    welcome(&mut stream).await;
+    if second_at_once {
+        welcome(&mut stream).await;
+    }
+    while let Some(Ok(message)) = stream.next().await {
+        let Message::Text(text) = message else { continue };
+        let command: Value = serde_json::from_str(&text).expect("the kit sends JSON");
+        if second_at_ping {
+            welcome(&mut stream).await;
+        }
+        say(&mut stream, json!({"type": "pong", "id": command["id"]})).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_behind_the_last_step_is_looked_at() {
+    let good = play("good", "{ open = {} }", |stream| answers(stream, false, false)).await;
+    assert!(good.kept(), "{good}");
+    let bad = play("behind", "{ open = {} }", |stream| answers(stream, false, true)).await;
+    assert!(bad.to_string().contains("after the last step: on main, ") && bad.to_string().contains("a second welcome"), "{bad}");
+    let silent = play("silent", "{ open = {} }", |mut stream| async move {
+        welcome(&mut stream).await;
+        while let Some(Ok(_)) = stream.next().await {}
+    })
+    .await;
+    assert!(!silent.kept(), "{silent}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_before_a_goodbye_is_answered_is_looked_at() {
+    let good = play("polite", "{ open = {} }, { close = true }", |stream| answers(stream, false, false)).await;
+    assert!(good.kept(), "{good}");
+    let bad = play("before", "{ open = {} }, { close = true }", |stream| answers(stream, true, false)).await;
+    assert!(bad.to_string().contains("a second welcome"), "{bad}");
 }

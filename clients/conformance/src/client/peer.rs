@@ -165,6 +165,22 @@ impl Peer {
         }
     }
 
+    /// What the client has sent until its end, without what is no JSON.
+    pub(super) async fn rest(mut self, transcript: &Transcript) -> Vec<Value> {
+        let mut rest = Vec::new();
+        let reading = async {
+            while let Some(Ok(message)) = self.0.next().await {
+                if let Message::Text(text) = message {
+                    transcript.note("client →", &text);
+                    rest.extend(serde_json::from_str::<Value>(&text).ok());
+                }
+            }
+        };
+        // Its program has ended, and so has its connection.
+        let _ = timeout(LINGER, reading).await;
+        rest
+    }
+
     /// The bytes of the first half of a frame.
     pub(super) async fn send_half(&mut self, text: &str) -> Result<(), String> {
         let length = u16::try_from(text.len()).map_err(|_| "half a frame may have 65,535 bytes at most")?;

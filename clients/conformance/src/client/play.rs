@@ -364,8 +364,19 @@ impl Stage {
         if self.reports.state.as_ref().is_none_or(|state| state["state"] != "closed") {
             return Err(format!("the last state is {:?} and not closed", self.reports.state));
         }
-        match self.reports.applied.values().flatten().find(|report| report.get("attached").is_none()) {
-            Some(report) => Err(format!("the client reported what it must not have: {}", short(report))),
+        if let Some(report) = self.reports.applied.values().flatten().find(|report| report.get("attached").is_none()) {
+            return Err(format!("the client reported what it must not have: {}", short(report)));
+        }
+        self.heard_all().await
+    }
+
+    /// Whether the last connection, where there is one, brought nothing that no step was about.
+    async fn heard_all(&mut self) -> Result<(), String> {
+        let Some(peer) = self.peer.take() else { return Ok(()) };
+        let passed_over =
+            |command: &Value| command["type"] == "ping" || self.script.ignore.iter().any(|ignored| command["type"] == **ignored);
+        match peer.rest(&self.transcript).await.iter().find(|command| !passed_over(command)) {
+            Some(command) => Err(format!("the client sent what no step is about: {}", short(command))),
             None => Ok(()),
         }
     }

@@ -20,6 +20,9 @@ use crate::{
     verdict::{Failure, Transcript},
 };
 
+/// No command of a script has this id.
+const LAST_PING: &str = "the kit's last ping";
+
 pub(super) async fn play(
     target: &Target,
     mut names: Names,
@@ -39,6 +42,7 @@ pub(super) async fn play(
         unread: HashMap::new(),
         sent: HashMap::new(),
         waited: Duration::ZERO,
+        delayed: false,
         logs: Logs::default(),
     };
     for (Placed { on, step }, number) in script.expanded().into_iter().zip(1..) {
@@ -47,10 +51,7 @@ pub(super) async fn play(
         stage.waited = Duration::ZERO;
         stage.take(&on, step).await.map_err(|problem| Failure { step: text, problem })?;
     }
-    for socket in stage.sockets.into_values() {
-        socket.close().await;
-    }
-    Ok(())
+    stage.end().await.map_err(|problem| Failure { step: "after the last step".to_owned(), problem })
 }
 
 struct Stage<'a> {
@@ -65,6 +66,8 @@ struct Stage<'a> {
     sent: HashMap<String, Vec<Value>>,
     /// During this step, because the server asked for it.
     waited: Duration,
+    /// The server has asked for it at least once.
+    delayed: bool,
     logs: Logs,
 }
 
@@ -109,11 +112,33 @@ impl Stage<'_> {
             }
             Step::Close(_) => {
                 if let Some(socket) = self.sockets.remove(on) {
-                    socket.close().await;
+                    socket.close(&mut self.logs, &self.transcript).await?;
                 }
                 Ok(())
             }
         }
+    }
+
+    /// What came behind the last step is held against the rules too: on each socket up to the answer to a ping, and then to its end.
+    async fn end(mut self) -> Result<(), String> {
+        let mut names: Vec<String> = self.sockets.keys().cloned().collect();
+        names.sort();
+        for on in names {
+            self.waited = Duration::ZERO;
+            self.settle(&on).await.map_err(|problem| format!("on {on}, {problem}"))?;
+            self.take(&on, Step::Close(true)).await.map_err(|problem| format!("on {on}, {problem}"))?;
+        }
+        Ok(())
+    }
+
+    async fn settle(&mut self, on: &str) -> Result<(), String> {
+        if self.socket(on)?.is_closed() {
+            return Ok(());
+        }
+        self.take(on, Step::Send(json!({"type": "ping", "id": LAST_PING}))).await?;
+        let answered = self.until(on, &json!({"type": "pong", "id": LAST_PING}), None).await;
+        // While the script waited as it was told, nobody read this socket, and the server may have given it up.
+        if self.delayed && self.socket(on)?.is_closed() { Ok(()) } else { answered }
     }
 
     async fn open(&mut self, on: &str, open: &Open) -> Result<(), String> {
@@ -177,6 +202,7 @@ impl Stage<'_> {
         let Some(command) = command else { return Err(format!("nothing was sent that this can refuse: {}", short(refusal))) };
         let wait = Duration::from_millis(refusal["retryAfterMs"].as_u64().unwrap_or(1000));
         self.waited += wait;
+        self.delayed = true;
         let over = Instant::now() + wait;
         let socket = self.sockets.get_mut(on).ok_or_else(|| format!("the script has no socket {on} now"))?;
         // Read meanwhile, because pings want answers.

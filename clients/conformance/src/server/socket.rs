@@ -126,12 +126,22 @@ impl Socket {
         Ok(frame)
     }
 
-    pub(super) async fn close(mut self) {
+    /// Whether its end was read.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.is_some()
+    }
+
+    /// Says goodbye. What comes before the answer is held against the rules too.
+    pub(super) async fn close(mut self, logs: &mut Logs, transcript: &Transcript) -> Result<(), String> {
         let goodbye = async {
+            // A connection that is gone needs none.
             let _ = self.stream.close(None).await;
-            while let Some(Ok(_)) = self.stream.next().await {}
+            let later = Instant::now() + CLOSE_WITHIN * 2;
+            while let Came::Frame(_) = self.next(later, logs, transcript).await? {}
+            Ok(())
         };
-        let _ = timeout(CLOSE_WITHIN, goodbye).await;
+        // Nothing says how long a server may take for its answer.
+        timeout(CLOSE_WITHIN, goodbye).await.unwrap_or(Ok(()))
     }
 }
 
