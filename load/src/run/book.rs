@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use agent_hub_client::{Position, Verdict};
-use agent_hub_protocol::{Cursor, server_message::SessionAttached};
+use agent_hub_protocol::{Cursor, Epoch, server_message::SessionAttached};
 
 use super::figures::{Count, Figures};
 use crate::ledger::{Ledger, Log};
@@ -15,12 +15,16 @@ use crate::ledger::{Ledger, Log};
 const HOLES_KEPT: u64 = 10_000;
 /// Attaches sent to fill holes, of one session. A hub that never fills them would be asked for ever.
 const ASKS_AGAIN: u32 = 3;
+/// Stretches set aside, of one session; the newest ones.
+const EARLIER_KEPT: usize = 64;
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub struct Book {
     position: Position,
     ledger: Ledger,
+    /// What was applied before the hub did not honour a cursor, or a snapshot took its place.
+    earlier: Vec<(Epoch, Ledger)>,
     arriving: Option<Arriving>,
     asked_again: u32,
 }
@@ -58,6 +62,9 @@ impl Book {
     pub fn rewind(&mut self) -> Option<String> {
         let start = self.start()?;
         if self.ledger.applied() < self.ledger.last() {
+            if let Some(cursor) = self.position.cursor() {
+                self.set_aside(cursor.epoch);
+            }
             self.position = Position::default();
             self.ledger.restart(0);
         }
@@ -79,6 +86,9 @@ impl Book {
         let before = self.position.cursor();
         let kept = self.position.attached(answer);
         if !kept {
+            if let Some(before) = &before {
+                self.set_aside(before.epoch.clone());
+            }
             let hole = before.filter(|before| answer.recovered && before.epoch == answer.epoch && before.seq + 1 < answer.from);
             if let Some(before) = hole {
                 figures.add(Count::Lost, answer.from - before.seq - 1);
@@ -91,6 +101,14 @@ impl Book {
         }
         self.arriving = Some(Arriving { next: answer.from, missing: BTreeSet::new() });
         kept
+    }
+
+    /// What was applied stays evidence: a hub that sends everything anew must not have sent anything else before.
+    fn set_aside(&mut self, epoch: Epoch) {
+        if self.ledger.applied() > 0 {
+            self.earlier.push((epoch, std::mem::take(&mut self.ledger)));
+            self.earlier.drain(..self.earlier.len().saturating_sub(EARLIER_KEPT));
+        }
     }
 
     /// The connection has ended: nothing is arriving.
@@ -123,7 +141,14 @@ impl Book {
 
     /// Holds what was applied to the log. What is in the log and has not come by now is lost.
     pub fn compare(&self, session: &str, log: &Log, figures: &mut Figures) {
-        let found = self.ledger.compare(log);
+        let mut found = self.ledger.compare(log);
+        let epoch = self.position.cursor().map(|cursor| cursor.epoch);
+        let earlier: Vec<&Ledger> = self.earlier.iter().filter(|(of, _)| Some(of) == epoch.as_ref()).map(|(_, ledger)| ledger).collect();
+        for ledger in &earlier {
+            let before = ledger.compare(log);
+            found.invented += before.invented;
+            found.altered.extend(before.altered);
+        }
         let wrong = found.altered.len() as u64 + found.invented;
         figures.add(Count::Altered, wrong);
         if let Some(seq) = found.altered.first() {
@@ -141,7 +166,7 @@ impl Book {
             figures.complain(|| format!("{session}: {lost} events of the log never came, the first is {}", came + 1));
         }
         figures.count(Count::Verified);
-        figures.add(Count::Compared, self.applied());
+        figures.add(Count::Compared, self.applied() + earlier.iter().map(|ledger| ledger.applied()).sum::<u64>());
     }
 
     /// How many events of a log have not come yet.
@@ -207,6 +232,23 @@ mod tests {
         assert_eq!(after(&[a, c, b, d, e]), [0, 0, 1, 0]);
         assert_eq!(after(&[a, b, (3, "x"), d, e]), [0, 0, 0, 1]);
         assert_eq!(after(&[a, b, c, d, e, (6, "f")]), [0, 0, 0, 1], "not in the log");
+    }
+
+    #[test]
+    fn what_is_sent_anew_does_not_hide_what_was_sent_before() {
+        let mut figures = Figures::new().expect("bounds");
+        let mut book = Book::default();
+        book.attached(&answer(true, 1), false, &mut figures);
+        for text in ["a", "another"].into_iter().zip(1..) {
+            book.take("s", text.1, text.0.as_bytes(), &mut figures);
+        }
+        book.attached(&answer(false, 1), true, &mut figures);
+        for text in ["a", "b", "c"].into_iter().zip(1..) {
+            book.take("s", text.1, text.0.as_bytes(), &mut figures);
+        }
+        book.compare("s", &Log { texts: ["a", "b", "c"].map(Into::into).to_vec() }, &mut figures);
+        let counts = [Count::Altered, Count::Forgotten, Count::Compared, Count::Lost].map(|count| figures.get(count));
+        assert_eq!(counts, [1, 1, 5, 0]);
     }
 
     #[test]

@@ -63,7 +63,7 @@ named! {
         CancelStop = "cancel_stop",
         /// From a steering input to its acknowledgement.
         SteerAck = "steer_ack",
-        /// From the start of a reconnect to the moment every session is caught up.
+        /// From the loss of a connection, or from when a script's `come-back` was due, to the moment every session is caught up.
         Resume = "resume",
         /// Events that were caught up with in a reconnect, per session.
         Missed = "missed",
@@ -148,6 +148,7 @@ impl Count {
         matches!(
             self,
             Count::Lost
+                | Count::Forgotten
                 | Count::Repeated
                 | Count::Reordered
                 | Count::Altered
