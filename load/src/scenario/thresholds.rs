@@ -114,7 +114,11 @@ pub(super) fn thresholds(fields: Option<Fields<'_>>) -> Vec<Threshold> {
     if let Some(fields) = fields {
         for (name, item) in fields.entries() {
             match Wanted::named(name) {
-                Some(wanted) => found.extend(bounds(&fields, name, wanted, item)),
+                Some(wanted) => {
+                    let bounds = bounds(&fields, name, wanted, item);
+                    check_most(&fields, name, wanted, &bounds);
+                    found.extend(bounds);
+                }
                 None => fields.wrong(name, unknown()),
             }
         }
@@ -125,6 +129,14 @@ pub(super) fn thresholds(fields: Option<Fields<'_>>) -> Vec<Threshold> {
         }
     }
     found
+}
+
+/// What always must be none may be given another most, but not none.
+fn check_most(fields: &Fields<'_>, name: &str, wanted: Wanted, bounds: &[Threshold]) {
+    let always = matches!(wanted, Wanted::Count(count) if count.is_always_zero());
+    if always && !bounds.is_empty() && !bounds.iter().any(|threshold| matches!(threshold.bound, Bound::AtMost(_))) {
+        fields.wrong(name, "is held to none where nothing is said; expected the most it may be, such as 0".to_owned());
+    }
 }
 
 fn unknown() -> String {
