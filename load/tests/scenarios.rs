@@ -112,6 +112,16 @@ async fn a_hub_that_keeps_the_end_to_itself_is_caught() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_reconnect_that_is_cut_again_is_timed_from_its_begin() {
+    let found = results(SCRIPT, Lie::HangsUp).await;
+    assert_eq!(wrong(&found), [], "{:#?}", found.complaints);
+    let resume = &found.timings["resume"];
+    // Once for each of the two sessions of a socket.
+    assert_eq!((resume.count, found.count(Count::Closed)), (2, 4));
+    assert!(u128::from(resume.min) >= liar::BEFORE_IT_HANGS_UP.as_nanos() * 2, "{resume:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sockets_meet_across_processes_and_figures_are_added_up() {
     let liar = Liar::start(Lie::None).await;
     let dir = tempfile::tempdir().unwrap();

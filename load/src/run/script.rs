@@ -289,7 +289,7 @@ impl Script {
     async fn come_back(&mut self, jitter: Duration, from: StartAt) -> Result<(), Broken> {
         let due = self.socket.take_due() + self.socket.rng.time(Duration::ZERO, jitter);
         tokio::time::sleep_until(due.into()).await;
-        self.socket.resume(due, from).await?;
+        self.socket.come_back(due, from).await?;
         self.soon("come-back: not every session was caught up", None, |state| !state.sessions.iter().any(|session| session.attaching)).await
     }
 

@@ -126,16 +126,24 @@ impl Socket {
         Ok(())
     }
 
-    /// Connects again, attaches what was followed, and sends again what was not answered. Does not wait for the events.
+    /// Connects again as the script says, attaches what was followed, and sends again what was not answered. Does not wait for the events.
     ///
     /// # Errors
     /// No connection within the group's time.
-    pub async fn resume(&mut self, due: Instant, from: StartAt) -> Result<(), Broken> {
-        self.state.resuming = Some(due);
+    pub async fn come_back(&mut self, due: Instant, from: StartAt) -> Result<(), Broken> {
+        self.state.resumes_no_more();
+        self.resume(due, from).await
+    }
+
+    /// The same by itself. A connection that is lost again before all is caught up is one reconnect, timed from its first loss.
+    async fn resume(&mut self, due: Instant, from: StartAt) -> Result<(), Broken> {
+        let due = *self.state.resuming.get_or_insert(due);
         for session in self.state.sessions.iter_mut().filter(|session| session.following) {
             session.attaching = true;
             session.timed = session.timed.filter(|_| session.book.cursor().is_none());
-            session.resumed_from = (from == StartAt::Cursor).then(|| session.book.last());
+            if from == StartAt::Cursor {
+                session.resumed_from.get_or_insert(session.book.last());
+            }
         }
         self.establish(due, Instant::now() + self.group.within).await?;
         let mut texts = Vec::new();
@@ -343,6 +351,7 @@ impl Socket {
             return;
         }
         self.state.disconnected();
+        self.state.resuming.get_or_insert_with(Instant::now);
         let mut figures = self.shared.figures.borrow_mut();
         figures.open -= 1;
         figures.count(Count::Closed);
@@ -376,10 +385,10 @@ impl Socket {
     }
 
     fn put_down(&mut self) -> Option<Wire> {
+        self.state.resumes_no_more();
         let wire = self.wire.take()?;
         self.shared.figures.borrow_mut().open -= 1;
         self.state.disconnected();
-        self.state.resuming = None;
         Some(wire)
     }
 }

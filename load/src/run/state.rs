@@ -25,7 +25,7 @@ pub struct State {
     pub pending: Vec<Pending>,
     /// The hub has said `welcome` on this connection.
     pub welcomed: bool,
-    /// Since when a reconnect was due that has not caught up.
+    /// Since when a connection is lost, or a reconnect was due, that has not caught up.
     pub resuming: Option<Instant>,
     /// Sessions of a script that waits for them may not be there yet.
     pub patient: bool,
@@ -167,6 +167,14 @@ impl State {
         }
         drop(figures);
         self.note_resumed(now.instant);
+    }
+
+    /// The script ends the connection, or begins another reconnect: the one that was under way is not timed.
+    pub fn resumes_no_more(&mut self) {
+        self.resuming = None;
+        for session in &mut self.sessions {
+            session.resumed_from = None;
+        }
     }
 
     /// The last session of a reconnect may have caught up.

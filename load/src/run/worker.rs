@@ -110,7 +110,8 @@ async fn all(
         }
     }
     let mut second = interval_at((begin + Duration::from_secs(1)).into(), Duration::from_secs(1));
-    second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // Seconds that were slept through are seconds too.
+    second.set_missed_tick_behavior(MissedTickBehavior::Burst);
     loop {
         tokio::select! {
             biased;

@@ -1,8 +1,11 @@
 //! As much of a hub as a script needs, which can be told to lie.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -17,6 +20,9 @@ use tokio_tungstenite::{accept_async, tungstenite::Message};
 
 /// Tokens that are said behind a cancel by a hub that goes on.
 pub const AFTER_THE_CANCEL: u64 = 3;
+
+/// How long a hub that hangs up makes its client wait for that.
+pub const BEFORE_IT_HANGS_UP: Duration = Duration::from_millis(300);
 
 /// What is wrong with it. Each session is lied about once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +41,8 @@ pub enum Lie {
     GoesOn,
     /// Tokens follow the cancel, and only then is it acknowledged.
     GoesOnUnacknowledged,
+    /// It ends the connection at the first attach of each session.
+    HangsUp,
     /// The first task's end stands in the log and is sent to nobody.
     NeverEnds,
 }
@@ -53,16 +61,18 @@ impl Drop for Liar {
 
 /// The logs, by session.
 type Logs = Arc<Mutex<HashMap<String, Vec<String>>>>;
+/// Sessions whose attach was hung up on.
+type HungUp = Arc<Mutex<HashSet<String>>>;
 
 impl Liar {
     pub async fn start(lie: Lie) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let logs = Logs::default();
+        let (logs, hung_up) = (Logs::default(), HungUp::default());
         let serving = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                drop(tokio::spawn(serve(stream, logs.clone(), lie)));
+                drop(tokio::spawn(serve(stream, logs.clone(), hung_up.clone(), lie)));
             }
         });
         Self { port, _serving: serving }
@@ -73,7 +83,7 @@ impl Liar {
     }
 }
 
-async fn serve(stream: TcpStream, logs: Logs, lie: Lie) {
+async fn serve(stream: TcpStream, logs: Logs, hung_up: HungUp, lie: Lie) {
     let Ok(socket) = accept_async(stream).await else { return };
     let (mut sink, mut commands) = socket.split();
     let (out, mut queue) = mpsc::channel::<String>(1024);
@@ -88,18 +98,23 @@ async fn serve(stream: TcpStream, logs: Logs, lie: Lie) {
         "type": "welcome", "connectionId": "x", "protocol": "agent-hub.v1", "user": "u", "heartbeatMs": 20000,
         "limits": { "messageBytes": 1048576, "promptChars": 10000, "attachedSessions": 10 },
     });
-    let connection = Connection { out, logs, lie };
+    let connection = Connection { out, logs, hung_up, over: AtomicBool::new(false), lie };
     connection.say(welcome).await;
     while let Some(Ok(message)) = commands.next().await {
         let Ok(text) = message.into_text() else { return };
         let Ok(command) = serde_json::from_str::<Value>(&text) else { continue };
         connection.command(&command).await;
+        if connection.over.load(Ordering::Relaxed) {
+            return;
+        }
     }
 }
 
 struct Connection {
     out: mpsc::Sender<String>,
     logs: Logs,
+    hung_up: HungUp,
+    over: AtomicBool,
     lie: Lie,
 }
 
@@ -141,6 +156,11 @@ impl Connection {
 
     async fn attach(&self, command: &Value, session: &str) {
         let after = command["after"].as_str().and_then(|after| after.split_once('.')?.1.parse::<usize>().ok()).unwrap_or(0);
+        if self.lie == Lie::HangsUp && self.hung_up.lock().unwrap().insert(session.to_owned()) {
+            tokio::time::sleep(BEFORE_IT_HANGS_UP).await;
+            self.over.store(true, Ordering::Relaxed);
+            return;
+        }
         self.attached(session, after + 1).await;
         let log = self.logs.lock().unwrap().get(session).cloned().unwrap_or_default();
         for event in log.iter().skip(after) {
