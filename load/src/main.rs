@@ -16,7 +16,11 @@ use agent_hub_load::{
     vendor::{self, VendorArgs},
 };
 use clap::{Parser, Subcommand};
-use tokio::{runtime::Builder, task::LocalSet};
+use tokio::{
+    runtime::Builder,
+    signal::unix::{SignalKind, signal},
+    task::LocalSet,
+};
 
 #[derive(Debug, Parser)]
 #[command(version, about)]
@@ -54,17 +58,26 @@ fn main() -> anyhow::Result<ExitCode> {
     let many = || Builder::new_multi_thread().enable_all().build();
     let one = || Builder::new_current_thread().enable_all().build();
     let kept = match Arguments::parse().program {
-        Program::Run(args) => one()?.block_on(run::run(args))?,
+        Program::Run(args) => one()?.block_on(unless_ended(run::run(args)))?,
         Program::Scenarios(args) => scenario::list(&args)?,
         Program::Compare(args) => results::run_compare(&args)?,
-        Program::Vendor(args) => many()?.block_on(vendor::run(args)).map(|()| true)?,
-        Program::Peers(args) => one()?.block_on(LocalSet::new().run_until(peers::run(args)))?,
-        Program::Scale(args) => one()?.block_on(LocalSet::new().run_until(scale::run(args))).map(|()| true)?,
+        Program::Vendor(args) => many()?.block_on(unless_ended(vendor::run(args))).map(|()| true)?,
+        Program::Peers(args) => one()?.block_on(LocalSet::new().run_until(unless_ended(peers::run(args))))?,
+        Program::Scale(args) => one()?.block_on(LocalSet::new().run_until(unless_ended(scale::run(args)))).map(|()| true)?,
         // As many threads as cores it may use, like the hub.
         Program::Bare(args) => many()?.block_on(bare::run(args)).map(|()| true)?,
-        Program::Bench(args) => one()?.block_on(LocalSet::new().run_until(bench::run(args)))?,
-        Program::Soak(args) => many()?.block_on(soak::run(args))?,
+        Program::Bench(args) => one()?.block_on(LocalSet::new().run_until(unless_ended(bench::run(args))))?,
+        Program::Soak(args) => many()?.block_on(unless_ended(soak::run(args)))?,
         Program::Worker => run::worker::as_process().map(|()| true)?,
     };
     Ok(if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Until its end, or until this program is to end: what it started then ends with it, because dropping it kills it.
+async fn unless_ended<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let mut told = signal(SignalKind::terminate())?;
+    tokio::select! {
+        done = work => done,
+        _ = told.recv() => anyhow::bail!("ended from outside (SIGTERM)"),
+    }
 }
