@@ -6,6 +6,9 @@ use toml_edit::{Item, TableLike, Value};
 
 use super::read::Mistake;
 
+/// No time of a scenario is longer: sums of some of them must be times too.
+pub(super) const LONGEST: Duration = Duration::from_secs(1000 * 3600);
+
 /// Where mistakes are noted, and how an offset becomes a line.
 pub(super) struct Notes<'a> {
     text: &'a str,
@@ -230,7 +233,7 @@ impl FromToml for f64 {
 
 impl FromToml for Duration {
     fn allowed() -> String {
-        "a time with its unit, such as \"250 ms\", \"5 s\" or \"2 min\"".to_owned()
+        "a time with its unit of at most 1000 h, such as \"250 ms\", \"5 s\" or \"2 min\"".to_owned()
     }
 
     fn from_value(value: &Value) -> Option<Self> {
@@ -249,7 +252,7 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
         "h" => 3600.0,
         _ => return None,
     };
-    Duration::try_from_secs_f64(number * seconds).ok()
+    Duration::try_from_secs_f64(number * seconds).ok().filter(|time| *time <= LONGEST)
 }
 
 /// A size in bytes: `2048` or `"2 KiB"`.

@@ -233,9 +233,9 @@ fn group(fields: &mut Fields<'_>) -> Group {
             fields.wrong_here("expected `ramp` or `rate`, not both");
             Arrival::Ramp(Duration::ZERO)
         }
-        (_, Some(rate)) if rate > 0.0 => Arrival::Rate(rate),
+        (_, Some(rate)) if (0.001..=1e6).contains(&rate) => Arrival::Rate(rate),
         (_, Some(_)) => {
-            fields.wrong("rate", "expected more than 0".to_owned());
+            fields.wrong("rate", "expected sockets a second, from 0.001 to 1000000".to_owned());
             Arrival::Rate(1.0)
         }
         (ramp, None) => Arrival::Ramp(ramp.unwrap_or_default()),
@@ -438,6 +438,25 @@ steps = [
         expect(18, "step 5: `promt` is not known here; allowed: do, prompt, on_busy, spread");
         expect(22, "`first_token.p98`: no such figure; allowed");
         expect(23, "`token.p99`: expected the most it may be, such as \"20 ms\"");
+    }
+
+    #[test]
+    fn what_no_clock_can_count_is_refused() {
+        let text = r#"
+name = "x"
+limit = "4000000000000000 h"
+[[group]]
+name = "a"
+rate = 1e-23
+steps = [{ do = "create" }, { do = "wait", time = "1001 h" }]
+[thresholds]
+lost = { at_least = 0 }
+repeated = { at_least = 1, at_most = 2 }
+"#;
+        let found = mistakes(text);
+        let lines: Vec<usize> = found.iter().map(|(line, _)| *line).collect();
+        assert_eq!(lines, [3, 6, 7, 9], "{found:#?}");
+        assert!(found[0].1.contains("at most 1000 h") && found[3].1.contains("the most it may be"), "{found:#?}");
     }
 
     #[test]
