@@ -14,8 +14,8 @@ import { CLOSE_CODES, isEvent, resumes } from "./protocol.js";
 /** A session that is to be followed on every connection. */
 export interface Follower {
   readonly id: string;
-  /** How to attach it now; `undefined` where the `create_session` that waits to be sent again does it. */
-  attach(): Omit<AttachSessionCommand, "id"> | undefined;
+  /** How to attach it now; `undefined` where the `create_session` that waits does it, unless it is to be done `anyway`. */
+  attach(anyway: boolean): Omit<AttachSessionCommand, "id"> | undefined;
   /** Returns false where it has to be attached once more, from another position. */
   attached(message: SessionAttachedMessage): boolean;
   /** Returns false where events are missing before this one, so that it has to be attached again. */
@@ -64,8 +64,6 @@ export class Connection {
   #link: Link | undefined;
   #liveness: Liveness | undefined;
   #unsent: Waiting[] = [];
-  /** Attaches of a session that were sent on this connection and are not answered. */
-  readonly #attaching = new Map<string, number>();
   #pace = new Pace(Date.now());
   /** Nothing is sent before: the hub has no room. */
   #heldUntil = 0;
@@ -102,7 +100,7 @@ export class Connection {
 
   follow(follower: Follower): void {
     this.#followers.set(follower.id, follower);
-    if (this.up) this.#attach(follower);
+    this.#attachUnlessLeaving(follower, false);
   }
 
   /** Stops following, and tells the hub. */
@@ -112,9 +110,15 @@ export class Connection {
     this.detach(id);
   }
 
-  /** Tells the hub that a session is not followed. Without a connection there is nothing to tell. */
+  /** Tells the hub that a session is not followed, if it is so. Without a connection there is nothing to tell. */
   detach(id: string): void {
-    if (this.up) this.#enqueue({ command: { type: "detach_session", sessionId: id }, own: true, resolve: () => {}, reject: () => {} });
+    if (!this.up || this.#followers.has(id)) return;
+    const left = () => {
+      const follower = this.#followers.get(id);
+      // Followed again in the meantime. A create before the detach attaches no more.
+      if (follower) this.#attachUnlessLeaving(follower, true);
+    };
+    this.#enqueue({ command: { type: "detach_session", sessionId: id }, own: true, resolve: left, reject: left });
   }
 
   /** Stops following what the hub has refused. */
@@ -188,7 +192,6 @@ export class Connection {
     clearTimeout(this.#pump);
     this.#pump = undefined;
     this.#unsent = [];
-    this.#attaching.clear();
     this.#link = undefined;
     this.up = false;
     this.transport = undefined;
@@ -229,8 +232,8 @@ export class Connection {
   #take(message: ServerMessage): void {
     if (isEvent(message)) {
       const follower = this.#followers.get(message.sessionId);
-      // Of a session that was detached, or of an attach that another one has overtaken, some may still be on their way.
-      if (follower && !this.#overtaken(message.sessionId) && !follower.event(message)) this.#attach(follower);
+      // Of a session that was detached some may still be on their way.
+      if (follower && !this.#isLeaving(message.sessionId) && !follower.event(message)) this.#attach(follower);
       return;
     }
     switch (message.type) {
@@ -243,13 +246,12 @@ export class Connection {
       case "error":
         return this.#refused(message);
       case "session_attached": {
-        this.#attachAnswered(message.sessionId);
         const follower = this.#followers.get(message.sessionId);
-        if (follower && !this.#overtaken(message.sessionId) && !follower.attached(message)) this.#attach(follower);
+        if (follower && !this.#isLeaving(message.sessionId) && !follower.attached(message)) this.#attach(follower);
         return;
       }
       case "caught_up":
-        if (!this.#overtaken(message.sessionId)) this.#followers.get(message.sessionId)?.caughtUp();
+        if (!this.#isLeaving(message.sessionId)) this.#followers.get(message.sessionId)?.caughtUp();
         return;
       case "auth_expiring":
         return this.#refresh(message.inMs, this.#link);
@@ -296,8 +298,13 @@ export class Connection {
     if (waiting && this.#link) this.#handOver(this.#link, waiting);
   }
 
-  #attach(follower: Follower): void {
-    const command = follower.attach();
+  /** Behind the answer to a detach: what was sent of the attach before it is then told from what is sent of the next one. */
+  #attachUnlessLeaving(follower: Follower, anyway: boolean): void {
+    if (this.up && !this.#isLeaving(follower.id)) this.#attach(follower, anyway);
+  }
+
+  #attach(follower: Follower, anyway = false): void {
+    const command = follower.attach(anyway);
     if (!command) return;
     const reject = (error: HubError) => {
       if (this.#followers.get(follower.id) !== follower) return;
@@ -307,16 +314,9 @@ export class Connection {
     this.#enqueue({ command, own: true, resolve: () => {}, reject });
   }
 
-  /** One of the attaches of a session is answered; the hub answers them in order. */
-  #attachAnswered(id: string): void {
-    const left = (this.#attaching.get(id) ?? 0) - 1;
-    if (left > 0) this.#attaching.set(id, left);
-    else this.#attaching.delete(id);
-  }
-
-  /** Whether another attach is on its way or about to be sent, so that what comes now belongs to an earlier one. */
-  #overtaken(id: string): boolean {
-    return this.#attaching.has(id) || this.#unsent.some((waiting) => attachedBy(waiting) === id);
+  /** Whether a detach is not answered, so that what comes belongs to an attach before it. */
+  #isLeaving(id: string): boolean {
+    return this.#outbox.some((command) => command.type === "detach_session" && command.sessionId === id);
   }
 
   /** In band: the socket goes on with the new token. With tickets, or one token for ever, there is nothing to give. */
@@ -368,8 +368,6 @@ export class Connection {
     // No character is more than three bytes.
     if (text.length * 3 > most && new TextEncoder().encode(text).length > most) return this.#refuseTooBig(waiting, `the hub takes ${most} bytes`);
     waiting.sends += 1;
-    const attaches = attachedBy(waiting);
-    if (attaches !== undefined) this.#attaching.set(attaches, (this.#attaching.get(attaches) ?? 0) + 1);
     link.send(message, text);
   }
 
@@ -401,8 +399,6 @@ export class Connection {
       const { code, message: text } = error;
       return this.#reports.problem({ code, message: text, cause: error, ...(message.sessionId ? { sessionId: message.sessionId } : {}) });
     }
-    const attaches = attachedBy(waiting);
-    if (attaches !== undefined) this.#attachAnswered(attaches);
     const repeated = waiting.sends > 1;
     if (waiting.own ? error.retryable : repeated && NO_ROOM.includes(error.code)) {
       this.#hold(error.retryAfterMs ?? TRY_AGAIN_MS);
@@ -426,9 +422,4 @@ export class Connection {
   #hold(ms: number): void {
     this.#heldUntil = Math.max(this.#heldUntil, Date.now() + ms);
   }
-}
-
-/** The session that a command attaches to, if it does. */
-function attachedBy({ command }: Waiting): string | undefined {
-  return command.type === "attach_session" || command.type === "create_session" ? (command.sessionId ?? undefined) : undefined;
 }

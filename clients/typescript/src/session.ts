@@ -188,10 +188,10 @@ export class FollowedSession implements Session, Follower {
 
   // What the connection says.
 
-  attach(): Omit<AttachSessionCommand, "id"> | undefined {
+  attach(anyway: boolean): Omit<AttachSessionCommand, "id"> | undefined {
     this.#caughtUp = false;
     // A session that is still to be made is attached by that.
-    if (this.hub.connection.creates(this.id)) return undefined;
+    if (!anyway && this.hub.connection.creates(this.id)) return undefined;
     return { type: "attach_session", sessionId: this.id, ...given({ after: this.cursor }) };
   }
 

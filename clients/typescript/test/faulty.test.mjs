@@ -707,17 +707,20 @@ test("a session that is detached is not attached again", async () => {
   assert.deepEqual(seqs, [1, 2]);
 });
 
-test("detached and opened again before the first attach is answered: only the answer to the second one counts", async () => {
+for (const answered of [true, false]) test(`detached and opened again before the first attach is answered (it ${answered ? "is" : "never is"}): only the answer to the second one counts`, async () => {
   const parts = (text) => ({ recovered: false, snapshot: snapshot({ messages: [{ messageId: "p2", role: "user", text, taskId: TASK, seq: 2 }] }) });
   await start(async (connection) => {
     connection.welcome();
     const first = await connection.expect("attach_session");
-    await connection.expect("detach_session");
-    const second = await connection.expect("attach_session");
-    connection.attached(3, 2, parts("first"));
-    connection.caughtUp(2);
+    const detach = await connection.expect("detach_session");
+    if (answered) {
+      connection.attached(3, 2, parts("first"));
+      connection.caughtUp(2);
+      connection.send(event(3, "session_updated", { name: "of the first" }));
+    }
+    connection.ack(detach);
     connection.ack(first);
-    connection.send(event(3, "session_updated", { name: "of the first" }));
+    const second = await connection.expect("attach_session");
     connection.attached(4, 3, parts("second"));
     connection.caughtUp(3);
     connection.ack(second);
@@ -735,6 +738,24 @@ test("detached and opened again before the first attach is answered: only the an
   await until("what follows", () => session.cursor === "e1.4");
   assert.deepEqual([attached, seqs, problems], [[4], [4], []]);
   assert.deepEqual(session.conversation.messages.map(({ text }) => text), ["second"]);
+});
+
+test("made, detached and opened before the first answer: attached for itself, as soon as it is made", async () => {
+  await start(async (connection) => {
+    connection.welcome();
+    const create = await connection.expect("create_session");
+    connection.ack(await connection.expect("detach_session"));
+    connection.refuse(await connection.expect("attach_session"), "session_not_found");
+    connection.ack(create);
+    await connection.attaches(LOG.slice(0, 1));
+  });
+  await state(hub, "live");
+  hub.create({ sessionId: SESSION }).detach();
+  const session = hub.open(SESSION);
+  await session.ready;
+  await sleep(20);
+  assert.deepEqual([session.state, problems], ["live", []]);
+  assert.equal(scripted.connections[0].frames.filter(({ type }) => type === "detach_session").length, 1);
 });
 
 test("what was opened behind somebody else's cursor is not kept until a snapshot has filled it", async () => {

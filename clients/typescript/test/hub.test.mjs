@@ -98,6 +98,38 @@ for (const transport of ["websocket", "sse"]) {
   });
 }
 
+for (const transport of ["websocket", "sse"]) {
+  test(`${transport}: a session that is left and opened again at once is followed, and nothing is said to be lost`, async () => {
+    const maker = client();
+    const made = maker.create();
+    const running = made.submit("/tokens 3000 /pace 1");
+    await running.accepted;
+    const one = client({ transport });
+    const problems = [];
+    one.onProblem(({ code }) => problems.push(code));
+    await until("live", () => one.state === "live");
+    for (let times = 0; times < 12; times += 1) {
+      let session = one.open(made.id);
+      for (let again = 0; again < times % 4; again += 1) {
+        if (again % 2) await sleep(again);
+        session.detach();
+        session = one.open(made.id);
+      }
+      await session.ready;
+      session.detach();
+      const left = one.create();
+      left.detach();
+      const found = one.open(left.id);
+      await found.ready;
+      found.detach();
+    }
+    assert.deepEqual(problems, []);
+    await running.cancel();
+    maker.close();
+    one.close();
+  });
+}
+
 test("a task that is long over, and one that never was", async () => {
   const one = client();
   const session = one.create();
