@@ -46,6 +46,8 @@ pub(super) struct Seen {
 
 /// What all have seen.
 pub(super) struct Tally {
+    /// Answers that failed, of the whole time.
+    pub(super) failed: u64,
     /// Model tokens.
     pub(super) tokens: u64,
     /// From stamp to read, in nanoseconds.
@@ -55,7 +57,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Starts anew.
+    /// Starts anew; what failed has failed.
     pub(super) fn reset(&mut self) {
         self.tokens = 0;
         self.delay.reset();
@@ -74,7 +76,10 @@ impl Tally {
             }
             Said::Acknowledged => drop(seen.acked.get_or_insert(now)),
             Said::Ended => seen.ended += 1,
-            Said::Failed => seen.failed += 1,
+            Said::Failed => {
+                seen.failed += 1;
+                self.failed += 1;
+            }
             Said::Ready | Said::Started(_) | Said::Ping | Said::Other => {}
         }
     }
@@ -96,7 +101,7 @@ impl Crowd {
         let open = |_| Line::open(peer, address, &token);
         let lines: Vec<Line> = stream::iter(0..count).map(open).buffer_unordered(AT_ONCE).try_collect().await?;
         let delay = Histogram::new_with_bounds(1, 60_000_000_000, 3)?;
-        let tally = Rc::new(RefCell::new(Tally { tokens: 0, delay, seen: vec![Seen::default(); count] }));
+        let tally = Rc::new(RefCell::new(Tally { failed: 0, tokens: 0, delay, seen: vec![Seen::default(); count] }));
         let scratch = Rc::new(RefCell::new(vec![0; SCRATCH_BYTES]));
         Ok(Self { lines: Rc::new(lines), tally, readers: JoinSet::new(), scratch })
     }
@@ -189,4 +194,19 @@ fn read(line: &Line, index: usize, tally: &RefCell<Tally>, scratch: &RefCell<Vec
         }
         tally.take(index, said, now);
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_failed_before_a_measurement_is_not_forgotten() {
+        let delay = Histogram::new_with_bounds(1, 1000, 3).expect("bounds");
+        let mut tally = Tally { failed: 0, tokens: 0, delay, seen: vec![Seen::default()] };
+        tally.take(0, Said::Failed, 1);
+        tally.reset();
+        tally.take(0, Said::Failed, 1);
+        assert_eq!((tally.failed, tally.seen[0].failed), (2, 1));
+    }
 }

@@ -59,6 +59,29 @@ pub(super) struct Found {
     pub(super) failed: u64,
 }
 
+impl Found {
+    /// Of a server that was not measured yet.
+    pub(super) const fn nothing(peer: Peer) -> Self {
+        Self {
+            peer,
+            sessions: 0,
+            saturated: 0.0,
+            saturated_cpu_ms: 0.0,
+            client_cpu: 0.0,
+            paced: 0.0,
+            paced_cpu_ms: 0.0,
+            delay_p50_ms: 0.0,
+            delay_p99_ms: 0.0,
+            first_p50_ms: 0.0,
+            first_p99_ms: 0.0,
+            rss_kib: 0.0,
+            cancel_p99_ms: None,
+            after_cancel: None,
+            failed: 0,
+        }
+    }
+}
+
 /// Everything, with two processes of the server: one at the pace of a model, one as fast as it goes.
 pub(super) async fn measure(places: &Places, peer: Peer, sessions: usize, window: Duration) -> anyhow::Result<Found> {
     let mut found = paced(places, peer, sessions, window).await?;
@@ -100,7 +123,6 @@ async fn paced(places: &Places, peer: Peer, sessions: usize, window: Duration) -
         sent.iter().zip(&tally.seen).map(late).collect()
     };
     firsts.sort_by(f64::total_cmp);
-    let failed: u64 = crowd.tally.borrow().seen.iter().map(|seen| seen.failed).sum();
     // Spread over a second: the pace.
     crowd.submit(&format!("/pace 20 /tokens {ENDLESS} /stamp"), Duration::from_secs(1)).await?;
     sleep(Duration::from_secs(1)).await;
@@ -116,13 +138,10 @@ async fn paced(places: &Places, peer: Peer, sessions: usize, window: Duration) -
         let at = |share: f64| tally.delay.value_at_quantile(share) as f64 / 1e6;
         (at(0.5), at(0.99))
     };
+    let failed = crowd.tally.borrow().failed;
     let (cancel_p99_ms, after_cancel) = cancels(&crowd).await?;
     Ok(Found {
-        peer,
         sessions,
-        saturated: 0.0,
-        saturated_cpu_ms: 0.0,
-        client_cpu: 0.0,
         paced: tokens / elapsed.as_secs_f64(),
         paced_cpu_ms: cpu.as_secs_f64() * 1e6 / tokens,
         delay_p50_ms,
@@ -133,6 +152,7 @@ async fn paced(places: &Places, peer: Peer, sessions: usize, window: Duration) -
         cancel_p99_ms,
         after_cancel,
         failed,
+        ..Found::nothing(peer)
     })
 }
 
@@ -167,7 +187,6 @@ pub(super) async fn saturated(places: &Places, peer: Peer, sessions: usize, wind
     let tally = crowd.tally.borrow();
     let tokens = tally.tokens as f64;
     anyhow::ensure!(tokens > 0.0, "{}: no token arrived", peer.name());
-    let failed = tally.seen.iter().map(|seen| seen.failed).sum();
     let seconds = elapsed.as_secs_f64();
-    Ok((tokens / seconds, cpu.as_secs_f64() * 1e6 / tokens, client.as_secs_f64() / seconds, failed))
+    Ok((tokens / seconds, cpu.as_secs_f64() * 1e6 / tokens, client.as_secs_f64() / seconds, tally.failed))
 }

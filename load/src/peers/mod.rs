@@ -101,6 +101,11 @@ impl Medians<'_> {
         median(&self.0.iter().map(|found| figure(found)).collect::<Vec<_>>())
     }
 
+    /// Of all rounds: one failure is too many to be a median.
+    fn most(&self, figure: impl Fn(&Found) -> u64) -> u64 {
+        self.0.iter().map(|found| figure(found)).max().unwrap_or(0)
+    }
+
     fn maybe(&self, figure: impl Fn(&Found) -> Option<f64>) -> Option<f64> {
         let figures: Vec<f64> = self.0.iter().filter_map(|found| figure(found)).collect();
         (!figures.is_empty()).then(|| median(&figures))
@@ -122,11 +127,13 @@ fn table(found: &[Found]) -> String {
     counts.sort_unstable();
     counts.dedup();
     for count in counts {
-        let express = medians(found, Peer::ExpressWs, count).map(|express| express.of(|found| found.saturated));
+        let express = medians(found, Peer::ExpressWs, count).filter(|express| express.most(|found| found.failed) == 0);
+        let express = express.map(|express| express.of(|found| found.saturated));
         for peer in Peer::ALL {
             let Some(of) = medians(found, peer, count) else { continue };
             let saturated = of.of(|found| found.saturated);
-            let ratio = express.map_or_else(|| "-".to_owned(), |express| format!("{:.1} x", saturated / express));
+            let sound = of.most(|found| found.failed) == 0;
+            let ratio = express.filter(|_| sound).map_or_else(|| "-".to_owned(), |express| format!("{:.1} x", saturated / express));
             let cancel = of.maybe(|found| found.cancel_p99_ms).map_or_else(|| "-".to_owned(), |ms| format!("{ms:.2}"));
             let after = of.maybe(|found| found.after_cancel.map(|frames| frames as f64)).map_or_else(|| "-".to_owned(), short);
             // Writing to a String cannot fail.
@@ -143,7 +150,7 @@ fn table(found: &[Found]) -> String {
                 of.of(|found| found.first_p50_ms),
                 of.of(|found| found.first_p99_ms),
                 of.of(|found| found.rss_kib),
-                short(of.of(|found| found.failed as f64))
+                of.most(|found| found.failed)
             );
         }
     }
@@ -152,7 +159,7 @@ fn table(found: &[Found]) -> String {
         out,
         "\nOne core for the server, one for load and vendor (the load alone used {client:.0} % of it when saturated, in the median). \
          The hub writes every token to SQLite; the others keep nothing. First tokens: all at once, the model's 20 ms taken off. \
-         KiB per session: while all stream. `-`: a server without acknowledgement of cancels."
+         KiB per session: while all stream. `-`: a server without acknowledgement of cancels, or a ratio to or of one whose answers failed. Failed: in the worst round."
     );
     out
 }
@@ -177,11 +184,17 @@ pub async fn ratios(
         return Ok(Err(how));
     }
     let mut found: Vec<(Peer, f64)> = Vec::new();
+    let mut failed: Vec<(Peer, u64)> = Vec::new();
     for _ in 0..rounds {
         for peer in [Peer::Hub, other] {
-            let (rate, ..) = saturated(places, peer, sessions, window).await?;
+            let (rate, _, _, failures) = saturated(places, peer, sessions, window).await?;
             found.push((peer, rate));
+            failed.push((peer, failures));
         }
+    }
+    // Of a server whose answers fail, the rate is not of the same work.
+    if let Some((peer, failures)) = failed.iter().find(|(_, failures)| *failures > 0) {
+        return Ok(Err(format!("{failures} answers of {} failed at {sessions} sessions", peer.name())));
     }
     let found = &found;
     let rates = |peer: Peer| found.iter().filter(move |(of, _)| *of == peer).map(|(_, rate)| *rate);
@@ -189,4 +202,20 @@ pub async fn ratios(
     let middle = |peer: Peer| short(median(&rates(peer).collect::<Vec<_>>()));
     let note = format!("{}/s against {}/s, both fed by the fake vendor", middle(Peer::Hub), middle(other));
     Ok(Ok((ratios, note)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_failed_has_no_ratio() {
+        let found = |peer, saturated, failed| Found { peer, sessions: 100, saturated, failed, ..Found::nothing(peer) };
+        let row = |failed| {
+            let rounds = [found(Peer::Hub, 300.0, 0), found(Peer::ExpressWs, 100.0, 0), found(Peer::ExpressWs, 100.0, failed)];
+            table(&rounds).lines().find(|line| line.contains(Peer::Hub.name())).unwrap_or_default().to_owned()
+        };
+        assert!(row(0).contains("3.0 x"), "{}", row(0));
+        assert!(!row(1).contains(" x |"), "{}", row(1));
+    }
 }
