@@ -112,6 +112,13 @@ async fn a_hub_that_keeps_the_end_to_itself_is_caught() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_refused_task_has_not_ended() {
+    let script = SCRIPT.replace("end = \"completed\"", "end = \"any\"");
+    let found = results(&script, Lie::Refuses).await;
+    assert_eq!((wrong(&found), found.count(Count::Errors)), (vec![("unmet", 2)], 4), "{:?}", found.errors);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_reconnect_that_is_cut_again_is_timed_from_its_begin() {
     let found = results(SCRIPT, Lie::HangsUp).await;
     assert_eq!(wrong(&found), [], "{:#?}", found.complaints);

@@ -220,12 +220,13 @@ impl Script {
     }
 
     fn check_ends(&self, wanted: Option<EndKind>) -> Result<(), Broken> {
-        let Some(wanted) = wanted else { return Ok(()) };
-        let other = self.socket.state.sessions.iter().find_map(|session| session.end().filter(|end| *end != Some(wanted)));
+        // A refusal is no end, whatever end is expected.
+        let wrong = |end: &Option<EndKind>| end.is_none() || (wanted.is_some() && *end != wanted);
+        let other = self.socket.state.sessions.iter().find_map(|session| session.end().filter(wrong));
         match other {
             None => Ok(()),
-            Some(Some(end)) => Err(format!("expect: a task ended as {end:?} instead of {wanted:?}")),
-            Some(None) => Err(format!("expect: a task was refused instead of being {wanted:?}")),
+            Some(Some(end)) => Err(format!("expect: a task ended as {end:?} instead of {wanted:?}", wanted = wanted.unwrap_or(end))),
+            Some(None) => Err("expect: a task was refused, and that is no end".to_owned()),
         }
     }
 
@@ -324,7 +325,7 @@ impl Script {
     async fn repeat(&mut self, times: Option<u64>, time: Option<Duration>, every: Option<Duration>, steps: &[Step]) -> Result<(), Broken> {
         let started = self.socket.take_due();
         let mut round: u32 = 0;
-        while times.is_none_or(|times| u64::from(round) < times) && time.is_none_or(|time| started.elapsed() < time) {
+        while times.is_none_or(|times| u64::from(round) < times) && time.is_none_or(|time| begun(started, every, round) < time) {
             if let Some(every) = every {
                 let due = started + every * round;
                 self.socket.until(due, |_| false).await?;
@@ -338,7 +339,27 @@ impl Script {
     }
 }
 
+/// When the round begins, behind the start of the first. Where rounds are due, those that a stall was longer than are made up for: what
+/// was due within the time is done.
+fn begun(started: Instant, every: Option<Duration>, round: u32) -> Duration {
+    every.map_or_else(|| started.elapsed(), |every| every * round)
+}
+
 /// As a JSON text.
 fn json(text: &str) -> String {
     serde_json::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_that_a_stall_was_longer_than_are_made_up_for() {
+        let Some(started) = Instant::now().checked_sub(Duration::from_secs(60)) else { return };
+        let begun = |every, round| begun(started, every, round).as_secs();
+        // A minute has passed: at a round every ten seconds the third was due after twenty.
+        assert_eq!(begun(Some(Duration::from_secs(10)), 2), 20);
+        assert!(begun(None, 2) >= 60);
+    }
 }

@@ -41,6 +41,8 @@ pub enum Lie {
     GoesOn,
     /// Tokens follow the cancel, and only then is it acknowledged.
     GoesOnUnacknowledged,
+    /// It takes no task.
+    Refuses,
     /// It ends the connection at the first attach of each session.
     HangsUp,
     /// The first task's end stands in the log and is sent to nobody.
@@ -141,6 +143,10 @@ impl Connection {
                 self.ack(command, Some(1)).await;
             }
             "attach_session" => self.attach(command, &session).await,
+            "submit_task" if self.lie == Lie::Refuses => {
+                let text = "no more";
+                self.say(json!({ "type": "error", "id": command["id"], "code": "overloaded", "message": text, "retryable": true })).await;
+            }
             "submit_task" if command["prompt"] == "endless" => self.begin_endless(command, &session).await,
             "submit_task" => self.twelve_tokens(command, &session).await,
             "cancel_task" => self.cancel(command, &session).await,
