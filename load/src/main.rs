@@ -35,7 +35,7 @@ enum Program {
     Run(RunArgs),
     /// The scenarios that ship.
     Scenarios(ScenariosArgs),
-    /// Two results of `run --json`, side by side; fails if something got worse beyond noise.
+    /// Two results of `run --json`, side by side; fails if something got worse by more than the margin.
     Compare(CompareArgs),
     /// A scripted model vendor, to feed hubs and other servers the same stream.
     Vendor(VendorArgs),

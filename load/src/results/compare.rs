@@ -5,23 +5,27 @@ use std::{fmt::Write as _, path::PathBuf};
 use anyhow::Context;
 use clap::Args;
 
-use super::{Distribution, Results, short, short_time, with_unit};
+use super::{Distribution, Results, short, short_time, speaking, with_unit};
 use crate::{
     run::figures::{Count, Timing, Unit},
     scenario::Stat,
 };
 
-/// Two results of `run --json`, side by side; fails if something got worse beyond noise.
+/// Two results of `run --json`, side by side; fails if something got worse by more than the margin.
 #[derive(Args, Clone, Debug)]
 pub struct CompareArgs {
     /// What was.
     pub before: PathBuf,
     /// What is.
     pub after: PathBuf,
-    /// Differences up to this share are noise in any case: 0.1 for a tenth.
-    #[arg(long, default_value_t = 0.1)]
+    /// Differences up to this share are noise in any case, because two runs of the same program differ by more than either knows of
+    /// itself: 0.15 for fifteen percent.
+    #[arg(long, default_value_t = 0.15)]
     pub margin: f64,
 }
+
+/// Counted, and wanted to be few.
+const UNWANTED: [Count; 5] = [Count::Errors, Count::Failed, Count::TimedOut, Count::Closed, Count::ConnectFailures];
 
 /// Reads both, prints the comparison, and says whether nothing got worse.
 ///
@@ -96,7 +100,7 @@ impl Pair {
 
 /// The comparison, and how many figures got worse.
 pub fn compare(before: &Results, after: &Results, margin: f64) -> (String, usize) {
-    let pairs = pairs(before, after);
+    let (pairs, missing) = (pairs(before, after), missing(before, after));
     let mut out = String::new();
     // Writing to a String cannot fail.
     let _ = writeln!(out, "{} ({}) against {} ({})", after.scenario, after.target, before.scenario, before.target);
@@ -109,8 +113,12 @@ pub fn compare(before: &Results, after: &Results, margin: f64) -> (String, usize
     for pair in &pairs {
         let _ = writeln!(out, "{}", pair.line(margin));
     }
-    let worse = pairs.iter().filter(|pair| pair.change(margin) == Change::Worse).count();
-    let verdict = if worse == 0 { "nothing got worse beyond noise".to_owned() } else { format!("{worse} FIGURES GOT WORSE") };
+    for (name, was) in &missing {
+        let _ =
+            writeln!(out, "{name:<26}{:>14}{:>14}{:>10}  WORSE", if *was { "there" } else { "-" }, if *was { "-" } else { "there" }, "");
+    }
+    let worse = pairs.iter().filter(|pair| pair.change(margin) == Change::Worse).count() + missing.len();
+    let verdict = if worse == 0 { "nothing got worse beyond margin and scatter".to_owned() } else { format!("{worse} FIGURES GOT WORSE") };
     let _ = write!(out, "{verdict} (margin {:.0} %)", margin * 100.0);
     (out, worse)
 }
@@ -125,7 +133,7 @@ fn pairs(before: &Results, after: &Results) -> Vec<Pair> {
             pairs.push(pair);
         }
     }
-    if before.tokens_per_second > 0.0 {
+    if before.tokens_per_second > 0.0 && after.tokens_per_second > 0.0 {
         let (before, after) = (rate(before), rate(after));
         pairs.push(Pair { name: "tokens_per_second".to_owned(), unit: Unit::Number, before, after, more_is_better: true });
     }
@@ -138,12 +146,34 @@ fn pairs(before: &Results, after: &Results) -> Vec<Pair> {
             pairs.push(Pair { name: name.to_owned(), unit, before: Range::exactly(was), after: Range::exactly(is), more_is_better: false });
         }
     }
-    let wrong = Count::ALL.into_iter().filter(|count| count.is_always_zero() || *count == Count::Errors);
+    let wrong = Count::ALL.into_iter().filter(|count| count.is_always_zero() || UNWANTED.contains(count));
     for count in wrong.filter(|count| before.count(*count) + after.count(*count) > 0) {
-        let (before, after) = (Range::exactly(before.count(count) as f64), Range::exactly(after.count(count) as f64));
+        let (was, is) = (before.count(count), after.count(count));
+        // Where there were none, one is news. What a scenario brings about by chance scatters as chance does.
+        let by_chance = was > 0 && UNWANTED.contains(&count);
+        let (before, after) =
+            if by_chance { (scattered(was), scattered(is)) } else { (Range::exactly(was as f64), Range::exactly(is as f64)) };
         pairs.push(Pair { name: count.name().to_owned(), unit: Unit::Number, before, after, more_is_better: false });
     }
     pairs
+}
+
+/// Distributions and uses of the hub that one of two results has, and whether it is the first: what was not measured is not as good.
+fn missing(before: &Results, after: &Results) -> Vec<(&'static str, bool)> {
+    let timings = Timing::ALL.map(Timing::name);
+    let timings = timings.map(|name| (name, before.timings.contains_key(name), after.timings.contains_key(name)));
+    let used = [
+        ("hub.rss_per_session", before.rss_per_session().is_some(), after.rss_per_session().is_some()),
+        ("hub.cpu_per_1000_tokens", before.cpu_per_1000_tokens().is_some(), after.cpu_per_1000_tokens().is_some()),
+        ("tokens_per_second", before.tokens_per_second > 0.0, after.tokens_per_second > 0.0),
+    ];
+    timings.into_iter().chain(used).filter(|(_, was, is)| was != is).map(|(name, was, _)| (name, was)).collect()
+}
+
+/// A number of independent events, and two standard errors of it to either side.
+fn scattered(count: u64) -> Range {
+    let (figure, error) = (count as f64, 2.0 * (count as f64).sqrt());
+    Range { low: figure - error, figure, high: figure + error }
 }
 
 /// A quantile, and those two standard errors of its rank to either side, and two more: at the ends of a few values the error says little.
@@ -164,7 +194,7 @@ fn quantile(of: &Distribution, share: f64) -> Range {
 
 /// Tokens a second, and two standard errors of the mean of its seconds to either side.
 fn rate(of: &Results) -> Range {
-    let busy: Vec<f64> = of.series.iter().filter(|second| second.tokens > 0).map(|second| second.tokens as f64).collect();
+    let busy: Vec<f64> = speaking(&of.series).iter().map(|second| second.tokens as f64).collect();
     let count = busy.len().max(1) as f64;
     let mean = busy.iter().sum::<f64>() / count;
     let variance = busy.iter().map(|rate| (rate - mean).powi(2)).sum::<f64>() / (count - 1.0).max(1.0);
@@ -187,6 +217,8 @@ pub(super) fn time_or_number(value: f64, unit: Unit) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn distribution(values: impl Iterator<Item = u64>) -> Distribution {
@@ -221,6 +253,41 @@ mod tests {
         };
         assert!(rate(100.0, 80.0).change(0.1) == Change::Worse);
         assert!(rate(100.0, 120.0).change(0.1) == Change::Better);
+    }
+
+    fn results(counts: &[(Count, u64)], timings: &[Timing]) -> Results {
+        Results {
+            scenario: "s".into(),
+            about: String::new(),
+            target: "t".into(),
+            seed: 0,
+            processes: 1,
+            sources: 0,
+            sockets: 1,
+            cores: 1,
+            seconds: 1.0,
+            counts: counts.iter().map(|(count, number)| (count.name().to_owned(), *number)).collect(),
+            timings: timings.iter().map(|timing| (timing.name().to_owned(), distribution(1..=100))).collect(),
+            tokens_per_second: 0.0,
+            hub: None,
+            meetings: Vec::new(),
+            thresholds: Vec::new(),
+            errors: BTreeMap::new(),
+            complaints: Vec::new(),
+            series: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_missing_and_what_goes_wrong_more_often_is_worse() {
+        let worse = |before: &Results, after: &Results| compare(before, after, 0.15).1;
+        let failed = |number| results(&[(Count::Failed, number)], &[Timing::Connect]);
+        assert_eq!(worse(&failed(100), &failed(105)), 0);
+        assert_eq!(worse(&failed(100), &failed(200)), 1);
+        assert_eq!(worse(&failed(0), &failed(1)), 1);
+        assert_eq!(worse(&results(&[], &[]), &results(&[(Count::Forgotten, 1), (Count::Closed, 1)], &[])), 2);
+        let (text, worse) = compare(&results(&[], &[Timing::Connect, Timing::Token]), &results(&[], &[Timing::Connect]), 0.15);
+        assert!(worse == 1 && text.contains("token "), "{text}");
     }
 
     #[test]
