@@ -44,7 +44,7 @@ pub struct BenchArgs {
     #[arg(long)]
     quick: bool,
     /// Only these goals.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=22))]
     goal: Vec<u8>,
     /// Rounds per figure.
     #[arg(long, default_value_t = 5)]
@@ -184,7 +184,13 @@ impl Bench {
         let [ten, hundred, many] = few_and_many.as_slice() else { return Ok(()) };
         let cpu = |found: &Streamed| found.cpu_us;
         let cost = |rounds: &Rounds| format!("{:.2}", median(&rounds.of(cpu)));
-        let note = format!("{} / {} / {} us per token at 10 / 100 / {}", cost(ten), cost(hundred), cost(many), self.many());
+        let note = format!(
+            "{} / {} / {} us per token at 10 / 100 / {}, one number after another, not interleaved",
+            cost(ten),
+            cost(hundred),
+            cost(many),
+            self.many()
+        );
         self.push(Row::new(15, "CPU per token, many sessions to 100", &many.ratio(hundred, cpu), "x", Better::Less, 1.4, 1.2).note(note));
         Ok(())
     }
@@ -224,7 +230,7 @@ impl Bench {
         };
         let to_bare = "bare stamps as it writes, and has no vendor in front";
         let at_many = format!(
-            "from the demo provider {} us, with the log off {} us, bare {} us; log on to off, from the demo provider, {:.2} x",
+            "from the demo provider {} us, with the log off {} us, bare {} us; log on to off, from the demo provider, {:.2} x, which is not judged",
             us(sqlite, p99),
             us(memory, p99),
             us(bare, p99),
@@ -351,7 +357,7 @@ impl Bench {
             rates.push(hub);
         }
         let row = Row::new(18, "handshakes with a signed token, to bare", &ratios, "x", Better::More, 0.4, 0.7);
-        self.push(row.note(format!("{}/s", short(median(&rates)))));
+        self.push(row.note(format!("{}/s; the ratio to Express is not measured", short(median(&rates)))));
         Ok(())
     }
 
@@ -374,7 +380,7 @@ impl Bench {
             let (few, many) = if self.quick { (1_000, 5_000) } else { (10_000, 100_000) };
             let small = memory::without_sockets(&self.programs, few).await?;
             let large = memory::without_sockets(&self.programs, many).await?;
-            let note = format!("{small:.2} and {large:.2} KiB");
+            let note = format!("{small:.2} and {large:.2} KiB, one after the other");
             let row = Row::new(15, format!("RSS per session at {many} to {few}"), &[large / small], "x", Better::Less, 1.1, 1.02);
             self.push(row.note(note));
         }
@@ -535,4 +541,24 @@ fn tell(what: &str, found: &Streamed) {
 #[allow(clippy::print_stdout, reason = "the table is the program's output")]
 fn say(text: &str) {
     println!("{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Program {
+        #[command(flatten)]
+        args: BenchArgs,
+    }
+
+    #[test]
+    fn there_are_as_many_goals_as_there_are() {
+        let asked = |goal: &str| Program::try_parse_from(["bench", "--goal", goal]).map(|program| program.args.goal);
+        assert_eq!(asked("22").ok(), Some(vec![22]));
+        assert!(asked("99").is_err() && asked("0").is_err());
+    }
 }
