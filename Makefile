@@ -83,8 +83,7 @@ endif
 
 # The hub, the fake vendor and the echo server are programs of their own, started by the one that measures.
 programs:
-	$(CARGO) build --release --bin agent-hub --example ws_echo --example durable
-	$(CARGO) build --release -p agent-hub-load
+	$(CARGO) build --release -p agent-hub -p agent-hub-load --bins --example ws_echo --example durable
 
 bench: programs
 	$(CARGO) run --release -p agent-hub-load -- bench

@@ -48,6 +48,8 @@ pub(super) struct Seen {
 pub(super) struct Tally {
     /// Answers that failed, of the whole time.
     pub(super) failed: u64,
+    /// What the first of them said.
+    pub(super) first_failure: Option<String>,
     /// Model tokens.
     pub(super) tokens: u64,
     /// From stamp to read, in nanoseconds.
@@ -76,9 +78,10 @@ impl Tally {
             }
             Said::Acknowledged => drop(seen.acked.get_or_insert(now)),
             Said::Ended => seen.ended += 1,
-            Said::Failed => {
+            Said::Failed(frame) => {
                 seen.failed += 1;
                 self.failed += 1;
+                self.first_failure.get_or_insert_with(|| String::from_utf8_lossy(frame).chars().take(300).collect());
             }
             Said::Ready | Said::Started(_) | Said::Ping | Said::Other => {}
         }
@@ -101,7 +104,7 @@ impl Crowd {
         let open = |_| Line::open(peer, address, &token);
         let lines: Vec<Line> = stream::iter(0..count).map(open).buffer_unordered(AT_ONCE).try_collect().await?;
         let delay = Histogram::new_with_bounds(1, 60_000_000_000, 3)?;
-        let tally = Rc::new(RefCell::new(Tally { failed: 0, tokens: 0, delay, seen: vec![Seen::default(); count] }));
+        let tally = Rc::new(RefCell::new(Tally { failed: 0, first_failure: None, tokens: 0, delay, seen: vec![Seen::default(); count] }));
         let scratch = Rc::new(RefCell::new(vec![0; SCRATCH_BYTES]));
         Ok(Self { lines: Rc::new(lines), tally, readers: JoinSet::new(), scratch })
     }
@@ -203,10 +206,11 @@ mod tests {
     #[test]
     fn what_failed_before_a_measurement_is_not_forgotten() {
         let delay = Histogram::new_with_bounds(1, 1000, 3).expect("bounds");
-        let mut tally = Tally { failed: 0, tokens: 0, delay, seen: vec![Seen::default()] };
-        tally.take(0, Said::Failed, 1);
+        let mut tally = Tally { failed: 0, first_failure: None, tokens: 0, delay, seen: vec![Seen::default()] };
+        tally.take(0, Said::Failed(b"first"), 1);
         tally.reset();
-        tally.take(0, Said::Failed, 1);
+        tally.take(0, Said::Failed(b"second"), 1);
         assert_eq!((tally.failed, tally.seen[0].failed), (2, 1));
+        assert_eq!(tally.first_failure.as_deref(), Some("first"));
     }
 }

@@ -42,8 +42,8 @@ pub(super) enum Said<'a> {
     Ready,
     /// The answer is over.
     Ended,
-    /// It is over because something failed.
-    Failed,
+    /// It is over because something failed; what was said.
+    Failed(&'a [u8]),
     /// The cancel was acknowledged.
     Acknowledged,
     /// Wants an answer, or the connection is ended.
@@ -75,7 +75,7 @@ fn hub(frame: &[u8]) -> Said<'_> {
     match kind {
         b"caught_up" => Said::Ready,
         b"task_completed" | b"task_cancelled" => Said::Ended,
-        b"task_failed" | b"task_timeout" | b"error" => Said::Failed,
+        b"task_failed" | b"task_timeout" | b"error" => Said::Failed(frame),
         b"ack" if wire::number_field(frame, "id") == Some(CANCEL_ID) => Said::Acknowledged,
         _ => Said::Other,
     }
@@ -90,7 +90,7 @@ fn express(frame: &[u8]) -> Said<'_> {
         }
         b"session_created" => Said::Ready,
         b"task_completed" => Said::Ended,
-        b"task_failed" | b"error" => Said::Failed,
+        b"task_failed" | b"error" => Said::Failed(frame),
         b"task_cancelled" => Said::Acknowledged,
         _ => Said::Other,
     }
@@ -104,7 +104,7 @@ fn fastapi(line: &[u8]) -> Said<'_> {
     match line {
         _ if line.starts_with(br#"{"task_id""#) => Said::Other,
         _ if line.starts_with(br#"{"result""#) => Said::Ended,
-        _ if line.starts_with(br#"{"error""#) => Said::Failed,
+        _ if line.starts_with(br#"{"error""#) => Said::Failed(line),
         _ => Said::Other,
     }
 }
@@ -117,14 +117,14 @@ fn socketio(frame: &[u8]) -> Said<'_> {
     match event {
         b"agent-status" => return Said::Ready,
         b"abort-result" => return Said::Acknowledged,
-        b"error" => return Said::Failed,
+        b"error" => return Said::Failed(frame),
         b"agent-event" => {}
         _ => return Said::Other,
     }
     match between(frame, br#"42["agent-event",{"type":""#, b"\"") {
         Some(b"streaming_message") => token(frame, br#""data":{"content":""#, br#"","isComplete""#),
         Some(b"answer" | b"aborted") => Said::Ended,
-        Some(b"error") => Said::Failed,
+        Some(b"error") => Said::Failed(frame),
         _ => Said::Other,
     }
 }
@@ -169,7 +169,7 @@ mod tests {
             (ExpressWs, r#"{"type":"task_cancelled","taskId":"t1"}"#, Said::Acknowledged),
             (FastapiSse, r#"{"token":"a "}"#, Said::Token(b"a ")),
             (FastapiSse, r#"{"result":"a "}"#, Said::Ended),
-            (FastapiSse, r#"{"error":"x"}"#, Said::Failed),
+            (FastapiSse, r#"{"error":"x"}"#, Said::Failed(br#"{"error":"x"}"#)),
             (Socketio, "2", Said::Ping),
             (Socketio, r#"42["agent-status",{"isProcessing":false,"state":"idle"}]"#, Said::Ready),
             (
@@ -179,7 +179,7 @@ mod tests {
             ),
             (Socketio, r#"42["agent-event",{"type":"answer","data":{"text":"a "}}]"#, Said::Ended),
             (Socketio, r#"42["abort-result",{"success":true}]"#, Said::Acknowledged),
-            (Socketio, r#"42["error","Session is busy"]"#, Said::Failed),
+            (Socketio, r#"42["error","Session is busy"]"#, Said::Failed(br#"42["error","Session is busy"]"#)),
         ];
         for (peer, frame, said) in frames {
             assert_eq!(peer.read(frame.as_bytes()), said, "{frame}");

@@ -8,6 +8,7 @@ use tokio::time::sleep;
 use super::{
     crowd::{Crowd, PACE},
     dialect::Peer,
+    say,
     server::{Places, Server},
 };
 use crate::{
@@ -138,7 +139,7 @@ async fn paced(places: &Places, peer: Peer, sessions: usize, window: Duration) -
         let at = |share: f64| tally.delay.value_at_quantile(share) as f64 / 1e6;
         (at(0.5), at(0.99))
     };
-    let failed = crowd.tally.borrow().failed;
+    let failed = failures(peer, &crowd);
     let (cancel_p99_ms, after_cancel) = cancels(&crowd).await?;
     Ok(Found {
         sessions,
@@ -184,9 +185,18 @@ pub(super) async fn saturated(places: &Places, peer: Peer, sessions: usize, wind
     let (watch, own) = (Stopwatch::start(server.process)?, Stopwatch::start(Process(std::process::id()))?);
     crowd.read_rounds(window, |_| false).await?;
     let ((elapsed, cpu), (_, client)) = (watch.stop()?, own.stop()?);
-    let tally = crowd.tally.borrow();
-    let tokens = tally.tokens as f64;
+    let failed = failures(peer, &crowd);
+    let tokens = crowd.tally.borrow().tokens as f64;
     anyhow::ensure!(tokens > 0.0, "{}: no token arrived", peer.name());
     let seconds = elapsed.as_secs_f64();
-    Ok((tokens / seconds, cpu.as_secs_f64() * 1e6 / tokens, client.as_secs_f64() / seconds, tally.failed))
+    Ok((tokens / seconds, cpu.as_secs_f64() * 1e6 / tokens, client.as_secs_f64() / seconds, failed))
+}
+
+/// How many answers failed so far. What the first of them said is told at once: a table has no place for it.
+fn failures(peer: Peer, crowd: &Crowd) -> u64 {
+    let tally = crowd.tally.borrow();
+    if let Some(first) = &tally.first_failure {
+        say(&format!("{}: {} answers failed, the first with {first}", peer.name(), tally.failed));
+    }
+    tally.failed
 }

@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::task::AbortOnDropHandle;
 
 use self::{calls::Calls, server::serve};
@@ -93,6 +93,17 @@ impl Shared {
     }
 }
 
+/// Connections the kernel keeps while the vendor is busy answering: a thousand callers begin at once, and one that finds no place here
+/// is heard a second later.
+const BACKLOG: u32 = 4096;
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 impl FakeVendor {
     /// Starts a fake on the current runtime.
     ///
@@ -100,7 +111,7 @@ impl FakeVendor {
     ///
     /// The address cannot be bound.
     pub async fn start(config: FakeVendorConfig) -> io::Result<Self> {
-        let listener = TcpListener::bind(config.bind).await?;
+        let listener = listen(config.bind)?;
         let address = listener.local_addr()?;
         let scripts = Scripts { next: Vec::new(), then: config.script.clone() };
         let shared = Arc::new(Shared { scripts: Mutex::new(scripts), calls: Calls::new(config.remembered_calls), config });
