@@ -129,6 +129,8 @@ events! {
     Reasoning(Reasoning) = "reasoning";
     /// The model calls a tool.
     ToolCall(ToolCall) = "tool_call";
+    /// A tool says something while it runs; shown to people, not to the model.
+    ToolOutput(ToolOutput) = "tool_output";
     /// A tool answered.
     ToolResult(ToolResult) = "tool_result";
     /// A finished block of text, authoritative. Prompts and steering inputs are not repeated here: `task_started` and `steer_applied` name them.
@@ -315,6 +317,15 @@ data! {
         /// The workflow's input.
         #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "null_is_a_value")]
         input: Option<Value>,
+        /// The agent that works on it, where it is not the session's: for the task of a sub-agent.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        agent: Option<String>,
+        /// The task that handed it to a sub-agent. What such a task says is not part of the conversation.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        parent_task_id: Option<TaskId>,
+        /// The call of the parent that its result answers.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        call_id: Option<String>,
     }
 
     /// See [`EventBody::TaskStarted`].
@@ -334,6 +345,9 @@ data! {
         /// The tool, for a tool call.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         tool: Option<String>,
+        /// The call, for a tool call.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        call_id: Option<String>,
         /// Where it stands.
         phase: StepPhase,
         /// What went in, on `started`.
@@ -368,6 +382,14 @@ data! {
         arguments: Value,
     }
 
+    /// See [`EventBody::ToolOutput`].
+    ToolOutput {
+        /// Which call.
+        call_id: String,
+        /// What it says, as far as it has come.
+        output: String,
+    }
+
     /// See [`EventBody::ToolResult`].
     ToolResult {
         /// Which call.
@@ -378,6 +400,10 @@ data! {
         /// Why it failed; exactly one of the two is given.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         error: Option<String>,
+        /// What kind of failure, in a word: `unknown_tool`, `unavailable`, `invalid_arguments`, `refused`, `not_found`, `timed_out`,
+        /// `too_large`, `failed`. More may be added.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        code: Option<String>,
         /// How long it took, in milliseconds.
         duration_ms: u64,
     }

@@ -162,6 +162,12 @@ pub struct TaskInfo {
     /// What the agent is asked; absent for a workflow.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub prompt: Option<String>,
+    /// The agent that works on it, where it is not the session's.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub agent: Option<String>,
+    /// The task that handed it to a sub-agent.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub parent_task_id: Option<TaskId>,
     /// How often it was started.
     pub attempt: u32,
     /// Steps that ended.

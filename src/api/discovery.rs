@@ -15,7 +15,9 @@ use utoipa::ToSchema;
 
 use super::docs::CommonErrors;
 use crate::{
-    runtime::agent::{Agent, KNOWN_TOOLS, tool_specs},
+    provider::ToolSpec,
+    runtime::agent::{Agent, KNOWN_TOOLS, OTHER_TOOLS, known_spec},
+    tool::Toolbox,
     transport::{Edge, Problem, auth::Who, credentials::PresentedCredentials},
 };
 
@@ -47,12 +49,14 @@ pub(super) struct Capabilities {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ToolInfo {
     /// Its name.
-    name: &'static str,
+    name: String,
     /// What it is for.
-    description: &'static str,
+    description: String,
     /// Its parameters by name: `{type, required?, default?}`.
     #[schema(value_type = Object)]
     parameters: Value,
+    /// Whether it is set up. A session may name one that is not; a call of it answers that it is not configured.
+    available: bool,
 }
 
 /// An agent.
@@ -111,7 +115,7 @@ pub(super) async fn capabilities(State(edge): State<Arc<Edge>>, _: Who) -> Json<
     models.dedup();
     let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     Json(Capabilities {
-        tools: tools(),
+        tools: tools(edge.hub.agents().tools()),
         models,
         max_session_duration: settings.session_ttl.map(|ttl| ttl.as_secs()),
         max_tasks_per_session: settings.tasks_per_session,
@@ -191,11 +195,23 @@ pub(super) async fn latest_version(uri: Uri, credentials: Option<Extension<Prese
     }
 }
 
-fn tools() -> Vec<ToolInfo> {
-    let names: Vec<String> = KNOWN_TOOLS.iter().map(|(name, _)| (*name).to_owned()).collect();
-    let specs = tool_specs(&names);
-    let parameters = |name: &str| specs.iter().find(|spec| spec.name == name).map(|spec| flat(&spec.parameters)).unwrap_or_default();
-    KNOWN_TOOLS.iter().map(|(name, description)| ToolInfo { name, description, parameters: parameters(name) }).collect()
+/// Those of the first API, and what else there is.
+fn tools(toolbox: &Toolbox) -> Vec<ToolInfo> {
+    let info = |spec: ToolSpec, available| ToolInfo {
+        parameters: flat(&spec.parameters),
+        name: spec.name,
+        description: spec.description,
+        available,
+    };
+    let there = toolbox.specs(&["*".to_owned()]);
+    let find = |name: &str| there.iter().find(|spec| spec.name == name).cloned();
+    let known = KNOWN_TOOLS.iter().map(|(name, _)| match find(name) {
+        Some(spec) => info(spec, true),
+        None => info(known_spec(name), false),
+    });
+    let others = there.iter().filter(|spec| KNOWN_TOOLS.iter().all(|(name, _)| *name != spec.name));
+    let nameable = |spec: &&ToolSpec| OTHER_TOOLS.iter().any(|(name, _)| *name == spec.name);
+    known.chain(others.filter(nameable).map(|spec| info(spec.clone(), true))).collect()
 }
 
 /// From JSON Schema to `{query: {type, required: true}}`, the form of the first API.
@@ -218,11 +234,12 @@ mod tests {
 
     #[test]
     fn tools_have_the_parameters_of_the_first_api() {
-        let tools = serde_json::to_value(tools()).expect("JSON");
+        let tools = serde_json::to_value(tools(&Toolbox::default())).expect("JSON");
         let want = json!({
             "name": "web_search",
             "description": "Search the web for current information",
-            "parameters": { "query": { "type": "string", "required": true }, "maxResults": { "type": "integer", "default": 5 } }
+            "parameters": { "query": { "type": "string", "required": true }, "maxResults": { "type": "integer", "default": 5 } },
+            "available": false
         });
         assert_eq!(tools[0], want);
     }

@@ -245,6 +245,14 @@ pub struct AgentConfig {
     pub provider: ProviderKind,
     /// With which model; the provider's default if `None`.
     pub model: Option<String>,
+    /// Tools it may always call.
+    pub tools: Vec<String>,
+    /// Tools whose calls wait for a person's yes.
+    pub approve: Vec<String>,
+    /// Agents it may hand work to.
+    pub sub_agents: Vec<String>,
+    /// Model calls of one task.
+    pub max_steps: Option<u32>,
 }
 
 /// Logs.

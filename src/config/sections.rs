@@ -294,7 +294,8 @@ fn runtime(r: &mut Reader, storage: StorageKind) -> RuntimeSettings {
         r.refuse("runtime.task_timeout", format!("is longer than runtime.max_task_timeout ({})", max_task_timeout.show()));
     }
     let max_attempts = r.within("runtime.max_attempts", "Starts of one task, if the hub stops while it runs.", d.max_attempts, 1, 100);
-    let max_steps = r.within("runtime.max_steps", "Model calls and tool rounds of one task.", d.max_steps, 1, 10_000);
+    let max_steps =
+        r.within("runtime.max_steps", "Model calls of one task at most, with its sub-agents'; usually 10.", d.max_steps, 1, 10_000);
     let (least, most) = (Bytes(1024), Bytes(64 * 1024 * 1024));
     let Bytes(answer_bytes) =
         r.within("runtime.answer_bytes", "Text of one model call; longer is cut.", Bytes(d.answer_bytes), least, most);
@@ -402,7 +403,22 @@ fn agent(r: &mut Reader, name: &str, provider: &ProviderConfig) -> AgentConfig {
     let own = r.optional(&key("model"), "Of [provider] unless set.", &"gpt-5-mini".to_owned());
     // A model's name means something to one vendor only.
     let model = own.or_else(|| provider.model.clone().filter(|_| kind == provider.kind));
-    AgentConfig { name: name.to_owned(), description, instructions, provider: kind, model }
+    let tools = r.take(&key("tools"), "It may always call these; \"files__*\" means all that begin so.", Vec::new());
+    let approve = r.take(&key("approve"), "Calls of these wait for a person's yes.", Vec::new());
+    let sub_agents: Vec<String> = r.take(&key("sub_agents"), "Agents it may hand work to.", Vec::new());
+    let max_steps =
+        r.optional(&key("max_steps"), "Model calls of one task, sub-agents' included. Not set: 10, or 10 for each sub-agent.", &10);
+    for whom in &sub_agents {
+        if whom == name {
+            r.refuse(&key("sub_agents"), "an agent cannot hand work to itself");
+        } else if whom != ASSISTANT && !r.names_below("agents.").contains(whom) {
+            r.refuse(&key("sub_agents"), format!("no agent is named {whom:?}"));
+        }
+    }
+    if max_steps == Some(0) {
+        r.refuse(&key("max_steps"), "must be at least 1");
+    }
+    AgentConfig { name: name.to_owned(), description, instructions, provider: kind, model, tools, approve, sub_agents, max_steps }
 }
 
 /// Every vendor somebody relies on needs a key; one that only imitates OpenAI may do without.

@@ -12,7 +12,7 @@
 //! | `/reason [n]` | `n` tokens of reasoning first (at most 10,000); default 12 |
 //! | `/tool <name> [json object]` | calls the tool, then answers with its result; several are called one after another |
 //! | `/ask <question>` | calls the tool `ask_user` with `{"question": …}`, then answers with what the person said |
-//! | `/steps <n>` | `n` tool calls one after another (at most 100): of the tool of `/tool`, else of the first one offered, else of `web_search` |
+//! | `/steps <n>` | `n` tool calls one after another (at most 100): of the tool of `/tool`, else of the first one offered that takes a `query`, else of `web_search` |
 //! | `/fail [status] [after <n>]` | fails with the status (default 500), after `n` tokens of the answer if given |
 //! | `/hang [n]` | falls silent for ever after `n` tokens of the answer; default 5 |
 //!

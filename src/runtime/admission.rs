@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::{
-    agent::{Agents, KNOWN_TOOLS},
+    agent::{Agents, KNOWN_TOOLS, OTHER_TOOLS},
     refusal::{Issues, Refusal},
     settings::RuntimeSettings,
 };
@@ -155,6 +155,9 @@ impl NewTask {
             tools: self.tools.clone(),
             workflow: None,
             input: None,
+            agent: None,
+            parent_task_id: None,
+            call_id: None,
         }
     }
 }
@@ -230,7 +233,7 @@ pub fn check_metadata(metadata: &Map<String, Value>) -> Result<(), Refusal> {
 pub fn check_tools(tools: Vec<String>) -> Result<Vec<String>, Refusal> {
     let mut known: Vec<String> = Vec::with_capacity(tools.len().min(KNOWN_TOOLS.len()));
     for tool in tools {
-        if !KNOWN_TOOLS.iter().any(|(name, _)| *name == tool) {
+        if !KNOWN_TOOLS.iter().chain(&OTHER_TOOLS).any(|(name, _)| *name == tool) {
             return Err(Refusal::invalid("tools", "Invalid tool specified"));
         }
         if !known.contains(&tool) {

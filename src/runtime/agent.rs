@@ -3,9 +3,13 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use agent_hub_protocol::ErrorCode;
+use serde_json::json;
 
 use super::refusal::Refusal;
-use crate::provider::{SharedProvider, ToolSpec};
+use crate::{
+    provider::{SharedProvider, ToolSpec},
+    tool::Toolbox,
+};
 
 /// Tools the hub knows by name. Naming one is valid even where it is not configured; calling it then answers "not configured".
 pub const KNOWN_TOOLS: [(&str, &str); 3] = [
@@ -14,8 +18,15 @@ pub const KNOWN_TOOLS: [(&str, &str); 3] = [
     ("file_read", "Read file contents from the workspace"),
 ];
 
+/// More tools the hub knows by name; nobody has them who does not name them.
+pub const OTHER_TOOLS: [(&str, &str); 3] =
+    [("file_write", "Write a file in the workspace"), ("file_list", "List the files in the workspace"), ("http_fetch", "Read a web page")];
+
 /// The tool with which any agent asks the person it works for; answered through `respond_input`.
 pub const ASK_USER: &str = "ask_user";
+
+/// The tool with which an agent hands work to its sub-agents.
+pub const DELEGATE: &str = "delegate_task";
 
 /// A named definition.
 #[derive(Clone, Debug)]
@@ -30,22 +41,75 @@ pub struct Agent {
     pub provider: SharedProvider,
     /// The model, unless the session or task names one.
     pub model: Option<String>,
+    /// Tools it may always call, besides those of the session or task. A name that ends with `*` means all that begin so.
+    pub tools: Vec<String>,
+    /// Agents it may hand work to, by name.
+    pub sub_agents: Vec<String>,
+    /// Model calls of one task, those of its sub-agents included, unless the task says.
+    pub max_steps: Option<u32>,
+    /// Which calls wait for a person, by tool; a name that ends with `*` means all that begin so. Others run at once.
+    pub approvals: BTreeMap<String, Approval>,
 }
 
-/// All agents of a hub, and which one answers when none is named.
+/// Whether a call waits for a person's yes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Approval {
+    /// It does not.
+    Never,
+    /// It does.
+    Always,
+}
+
+impl Agent {
+    /// One that only talks.
+    pub fn new(name: impl Into<String>, description: impl Into<String>, provider: SharedProvider) -> Self {
+        Self {
+            name: name.into(),
+            description: description.into(),
+            instructions: None,
+            provider,
+            model: None,
+            tools: Vec::new(),
+            sub_agents: Vec::new(),
+            max_steps: None,
+            approvals: BTreeMap::new(),
+        }
+    }
+
+    /// Whether a call of this tool waits for a person. The exact name counts more than a beginning, a longer beginning more than a shorter.
+    pub fn approval(&self, tool: &str) -> Approval {
+        let fits = |name: &str| name.strip_suffix('*').map_or(name == tool, |beginning| tool.starts_with(beginning));
+        let rank = |name: &str| (!name.ends_with('*'), name.len());
+        let best = self.approvals.iter().filter(|(name, _)| fits(name)).max_by_key(|(name, _)| rank(name));
+        best.map_or(Approval::Never, |(_, approval)| *approval)
+    }
+}
+
+/// All agents of a hub, which one answers when none is named, and the tools they may have.
 #[derive(Clone, Debug)]
 pub struct Agents {
     by_name: Arc<BTreeMap<String, Arc<Agent>>>,
     default: Arc<Agent>,
+    tools: Toolbox,
 }
 
 impl Agents {
     /// `default` answers when no agent is named; it is reachable by its name too.
-    pub fn new(default: Agent, others: impl IntoIterator<Item = Agent>) -> Self {
+    pub fn new(default: Agent, others: impl IntoIterator<Item = Agent>, tools: Toolbox) -> Self {
         let default = Arc::new(default);
         let mut by_name: BTreeMap<String, Arc<Agent>> = others.into_iter().map(|a| (a.name.clone(), Arc::new(a))).collect();
         by_name.insert(default.name.clone(), Arc::clone(&default));
-        Self { by_name: Arc::new(by_name), default }
+        Self { by_name: Arc::new(by_name), default, tools }
+    }
+
+    /// The tools of the hub.
+    pub fn tools(&self) -> &Toolbox {
+        &self.tools
+    }
+
+    /// Those an agent may hand work to.
+    pub fn sub_agents(&self, of: &Agent) -> Vec<Arc<Agent>> {
+        of.sub_agents.iter().filter_map(|name| self.by_name.get(name).cloned()).collect()
     }
 
     /// The agent a session is made with.
@@ -76,37 +140,47 @@ impl Agents {
     }
 }
 
-/// What the model is told about the tools of a task.
-pub fn tool_specs(tools: &[String]) -> Vec<ToolSpec> {
-    let parameter = |name: &str| match name {
+/// One of [`KNOWN_TOOLS`] as it is described where it is not set up.
+pub fn known_spec(name: &str) -> ToolSpec {
+    let parameters = match name {
         "web_search" => {
-            serde_json::json!({"type":"object","properties":{"query":{"type":"string"},"maxResults":{"type":"integer","default":5}},"required":["query"]})
+            json!({"type":"object","properties":{"query":{"type":"string"},"maxResults":{"type":"integer","default":5}},"required":["query"]})
         }
         "code_execution" => {
-            serde_json::json!({"type":"object","properties":{"code":{"type":"string"},"timeout":{"type":"integer","default":30000}},"required":["code"]})
+            json!({"type":"object","properties":{"code":{"type":"string"},"timeout":{"type":"integer","default":30000}},"required":["code"]})
         }
-        _ => serde_json::json!({"type":"object","properties":{"path":{"type":"string"}},"required":["path"]}),
+        _ => json!({"type":"object","properties":{"path":{"type":"string"}},"required":["path"]}),
     };
-    let mut specs: Vec<ToolSpec> = KNOWN_TOOLS
-        .iter()
-        .filter(|(name, _)| tools.iter().any(|tool| tool == name))
-        .map(|(name, description)| ToolSpec {
-            name: (*name).to_owned(),
-            description: (*description).to_owned(),
-            parameters: parameter(name),
-        })
-        .collect();
-    specs.push(ToolSpec {
-        name: ASK_USER.to_owned(),
-        description: "Ask the person you work for, and wait for the answer".to_owned(),
-        parameters: serde_json::json!({
-            "type": "object",
-            "properties": {
-                "question": { "type": "string" },
-                "schema": { "type": "object", "description": "JSON Schema the answer must fit" }
-            },
-            "required": ["question"]
-        }),
+    let description = KNOWN_TOOLS.iter().find(|(known, _)| *known == name).map_or("", |(_, description)| *description);
+    ToolSpec { name: name.to_owned(), description: description.to_owned(), parameters }
+}
+
+/// The tool that asks a person.
+pub(crate) fn ask_user_spec() -> ToolSpec {
+    let parameters = json!({
+        "type": "object",
+        "properties": {
+            "question": { "type": "string" },
+            "schema": { "type": "object", "description": "JSON Schema the answer must fit" }
+        },
+        "required": ["question"]
     });
-    specs
+    let description = "Ask the person you work for, and wait for the answer".to_owned();
+    ToolSpec { name: ASK_USER.to_owned(), description, parameters }
+}
+
+/// The tool that hands work to these agents.
+pub(crate) fn delegate_spec(agents: &[Arc<Agent>]) -> ToolSpec {
+    let names: Vec<&str> = agents.iter().map(|agent| agent.name.as_str()).collect();
+    let whom: Vec<String> = agents.iter().map(|agent| format!("{}: {}", agent.name, agent.description)).collect();
+    let parameters = json!({
+        "type": "object",
+        "properties": {
+            "agent": { "type": "string", "enum": names, "description": "Who is to do it" },
+            "task": { "type": "string", "minLength": 1, "description": "What is to be done, with everything needed to do it: the agent sees nothing else" }
+        },
+        "required": ["agent", "task"]
+    });
+    let description = format!("Hand a piece of the work to another agent and get its answer. The agents: {}", whom.join("; "));
+    ToolSpec { name: DELEGATE.to_owned(), description, parameters }
 }

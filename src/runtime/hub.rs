@@ -24,7 +24,9 @@ use super::{
     refusal::Refusal,
     revocation::{Revocations, TokenWatch},
     scheduler::Scheduler,
-    session::{self, Ask, Attach, Attached, Change, Done, Envelope, Inbox, MessagePage, SessionHandle, SessionView, TaskEntry, TaskView},
+    session::{
+        self, Ask, Attach, Attached, Change, Done, Envelope, Inbox, MessagePage, Rules, SessionHandle, SessionView, TaskEntry, TaskView,
+    },
     settings::RuntimeSettings,
 };
 use crate::store::{SessionFilter, SessionRecord, SharedStore};
@@ -76,6 +78,11 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// What decisions rest on besides the state.
+    pub(crate) fn rules(&self) -> Rules<'_> {
+        Rules { settings: &self.settings, agents: &self.agents }
+    }
+
     /// Has a sleeping session woken at about this time.
     pub(crate) fn ring_at(&self, at: Timestamp, session: SessionId) {
         self.alarms.lock().unwrap_or_else(PoisonError::into_inner).push((at, session));

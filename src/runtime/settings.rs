@@ -32,7 +32,7 @@ pub struct RuntimeSettings {
     pub stop_grace: Duration,
     /// How often a task is started, the first time included, when the hub stops while it runs.
     pub max_attempts: u32,
-    /// Model calls and tool rounds of one task.
+    /// Model calls of one task, those of its sub-agents included: the most that a task or an agent may ask for.
     pub max_steps: u32,
     /// Text of one model call, in bytes; a longer answer is cut like a vendor cuts it at its length limit.
     pub answer_bytes: usize,
@@ -68,7 +68,7 @@ impl Default for RuntimeSettings {
             max_task_timeout: Duration::from_secs(3600),
             stop_grace: Duration::from_secs(2),
             max_attempts: 2,
-            max_steps: 10,
+            max_steps: 100,
             answer_bytes: 1024 * 1024,
             idle_unload: Duration::from_secs(300),
             session_ttl: None,

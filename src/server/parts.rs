@@ -14,13 +14,14 @@ use crate::{
         resilient::{Resilient, ResilientConfig},
         vendor::{VendorConfig, VendorConfigError},
     },
-    runtime::agent::{Agent, Agents},
+    runtime::agent::{Agent, Agents, Approval},
     store::{
         OpenError, SharedStore, View,
         file::{FileConfig, FileStore, FileView},
         memory::MemoryStore,
         sqlite::{Commit, SqliteConfig, SqliteStore, SqliteView},
     },
+    tool::Toolbox,
 };
 
 use super::ServeError;
@@ -73,16 +74,23 @@ fn count_commits() -> Arc<dyn Fn(&Commit) + Send + Sync> {
 pub(super) fn agents(config: &Config) -> Result<Agents, ServeError> {
     let mut providers: BTreeMap<ProviderKind, SharedProvider> = BTreeMap::new();
     let mut agents = Vec::with_capacity(config.agents.len());
-    for AgentConfig { name, description, instructions, provider: kind, model } in config.agents.clone() {
+    for agent in config.agents.clone() {
+        let kind = agent.provider;
         let provider = match providers.get(&kind) {
             Some(provider) => Arc::clone(provider),
             None => Arc::clone(providers.entry(kind).or_insert(provider(kind, &config.provider)?)),
         };
-        agents.push(Agent { name, description, instructions, provider, model });
+        agents.push(configured(agent, provider));
     }
     // The configuration has checked that the default one is among them.
     let default = agents.iter().position(|agent| agent.name == config.default_agent).unwrap_or_default();
-    Ok(Agents::new(agents.swap_remove(default), agents))
+    Ok(Agents::new(agents.swap_remove(default), agents, Toolbox::default()))
+}
+
+fn configured(config: AgentConfig, provider: SharedProvider) -> Agent {
+    let AgentConfig { name, description, instructions, provider: _, model, tools, approve, sub_agents, max_steps } = config;
+    let approvals = approve.into_iter().map(|tool| (tool, Approval::Always)).collect();
+    Agent { name, description, instructions, provider, model, tools, sub_agents, max_steps, approvals }
 }
 
 fn provider(kind: ProviderKind, config: &ProviderConfig) -> Result<SharedProvider, ServeError> {

@@ -1,5 +1,7 @@
 //! What an agent may call. The runtime sees [`Tool`] and nothing behind it.
 
+pub mod toolbox;
+
 use std::{fmt, sync::Arc, time::Duration};
 
 use agent_hub_protocol::{SessionId, TaskId};
@@ -7,6 +9,7 @@ use futures::future::BoxFuture;
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
+pub use self::toolbox::{Toolbox, ToolboxError};
 use crate::provider::ToolSpec;
 
 /// A tool, shared by everything in the process.

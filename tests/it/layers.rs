@@ -3,13 +3,15 @@
 use std::{fs, path::Path};
 
 /// What each layer may name of the crate besides itself.
-const MAY_USE: [(&str, &[&str]); 6] = [
+const MAY_USE: [(&str, &[&str]); 7] = [
     ("store", &[]),
     ("provider", &[]),
-    ("runtime", &["store", "provider"]),
+    // Of the provider only how a model is told of a tool.
+    ("tool", &["provider"]),
+    ("runtime", &["store", "provider", "tool"]),
     ("transport", &["runtime", "api"]),
-    // Of the store only the shapes that the runtime hands through: records and why something failed.
-    ("api", &["runtime", "transport", "store"]),
+    // Of the store only the shapes that the runtime hands through: records and why something failed. Of tools what there is.
+    ("api", &["runtime", "transport", "store", "provider", "tool"]),
     ("auth", &["runtime", "config"]),
 ];
 /// What has no business in the runtime, whatever crate it comes from.

@@ -127,6 +127,7 @@ export type Event =
   | TokenEvent
   | ReasoningEvent
   | ToolCallEvent
+  | ToolOutputEvent
   | ToolResultEvent
   | MessageEvent
   | UsageEvent
@@ -780,6 +781,10 @@ export interface SessionInfo {
  */
 export interface TaskInfo {
   /**
+   * The agent that works on it, where it is not the session's.
+   */
+  agent?: string;
+  /**
    * How often it was started.
    */
   attempt: number;
@@ -803,6 +808,10 @@ export interface TaskInfo {
    * Its `task_queued`: read the log from just before it to see all of it.
    */
   firstSeq: number;
+  /**
+   * The task that handed it to a sub-agent.
+   */
+  parentTaskId?: TaskId;
   /**
    * The message it is streaming, or was when it broke off.
    */
@@ -1038,6 +1047,14 @@ export interface TaskQueuedEvent {
  */
 export interface TaskQueued {
   /**
+   * The agent that works on it, where it is not the session's: for the task of a sub-agent.
+   */
+  agent?: string;
+  /**
+   * The call of the parent that its result answers.
+   */
+  callId?: string;
+  /**
    * Put before the prompt as a message of its own.
    */
   context?: string;
@@ -1055,6 +1072,10 @@ export interface TaskQueued {
   options?: {
     [k: string]: unknown | undefined;
   };
+  /**
+   * The task that handed it to a sub-agent. What such a task says is not part of the conversation.
+   */
+  parentTaskId?: TaskId;
   /**
    * How many unfinished tasks of the session are ahead of it.
    */
@@ -1121,6 +1142,10 @@ export interface StepEvent {
  * The `data` of `step`.
  */
 export interface Step {
+  /**
+   * The call, for a tool call.
+   */
+  callId?: string;
   /**
    * Counts the steps of the task from 1; `started` and `completed` of one step have the same.
    */
@@ -1228,6 +1253,33 @@ export interface ToolCall {
   tool: string;
 }
 /**
+ * A tool says something while it runs; shown to people, not to the model.
+ */
+export interface ToolOutputEvent {
+  at: Timestamp;
+  data: ToolOutput;
+  /**
+   * Its place in the log, dense from 1.
+   */
+  seq: number;
+  sessionId: SessionId;
+  taskId: TaskId;
+  type: "tool_output";
+}
+/**
+ * The `data` of `tool_output`.
+ */
+export interface ToolOutput {
+  /**
+   * Which call.
+   */
+  callId: string;
+  /**
+   * What it says, as far as it has come.
+   */
+  output: string;
+}
+/**
  * A tool answered.
  */
 export interface ToolResultEvent {
@@ -1249,6 +1301,10 @@ export interface ToolResult {
    * Which call.
    */
   callId: string;
+  /**
+   * What kind of failure, in a word: `unknown_tool`, `unavailable`, `invalid_arguments`, `refused`, `not_found`, `timed_out`, `too_large`, `failed`. More may be added.
+   */
+  code?: string;
   /**
    * How long it took, in milliseconds.
    */

@@ -47,8 +47,15 @@ fn any_body() -> impl Strategy<Value = EventBody> {
             partial
         })),
         (text(), text(), any_json()).prop_map(|(call_id, tool, arguments)| EventBody::ToolCall(ToolCall { call_id, tool, arguments })),
-        (text(), proptest::option::of(any_json()), proptest::option::of(text()), any::<u64>())
-            .prop_map(|(call_id, output, error, duration_ms)| EventBody::ToolResult(ToolResult { call_id, output, error, duration_ms })),
+        (text(), proptest::option::of(any_json()), proptest::option::of(text()), any::<u64>()).prop_map(
+            |(call_id, output, error, duration_ms)| EventBody::ToolResult(ToolResult {
+                call_id,
+                output,
+                code: error.as_ref().map(|_| "failed".to_owned()),
+                error,
+                duration_ms
+            })
+        ),
         (text(), proptest::option::of(any_json()), proptest::option::of(any_json())).prop_map(|(by, payload, edited_arguments)| {
             let (request_id, outcome) = ("r1".to_owned(), ResolvedOutcome::Accept);
             EventBody::InputResolved(InputResolved { request_id, outcome, by, payload, edited_arguments })

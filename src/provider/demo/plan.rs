@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 use serde_json::{Value, json};
 
 use super::directives::{Directives, PlannedCall};
-use crate::provider::{ModelMessage, ModelRequest, ModelToolCall};
+use crate::provider::{ModelMessage, ModelRequest, ModelToolCall, ToolSpec};
 
 /// A plan is never larger than its prompt and these bounds: long answers are made word by word.
 pub(super) struct Plan {
@@ -125,7 +125,9 @@ impl<'a> Turn<'a> {
 /// The calls to make one after another before answering.
 fn planned_calls(directives: &Directives, request: &ModelRequest) -> Vec<PlannedCall> {
     let Some(steps) = directives.steps else { return directives.calls.clone() };
-    let offered = request.tools.first().map_or("web_search", |tool| tool.name.as_str());
+    // One that takes what is given here; asking a person would not be a step but a pause.
+    let takes_query = |tool: &&ToolSpec| tool.parameters["properties"]["query"].is_object();
+    let offered = request.tools.iter().find(takes_query).map_or("web_search", |tool| tool.name.as_str());
     (1..=steps)
         .map(|step| match directives.calls.as_slice() {
             [] => PlannedCall { tool: offered.to_owned(), arguments: json!({ "query": format!("step {step} of {steps}") }) },

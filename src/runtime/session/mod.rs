@@ -14,4 +14,4 @@ pub(crate) use handle::{Inbox, PostError, SessionHandle};
 pub(crate) use pages::{message_page, unreadable};
 pub use request::{After, Attach, Attached, Change, Done, MessagePage, SessionView, TaskView};
 pub(crate) use request::{Ask, Envelope};
-pub(crate) use state::{Call, CallReport, ModelAsk, Work};
+pub(crate) use state::{Call, CallReport, ModelAsk, Rules, Work};

@@ -42,7 +42,12 @@ pub(crate) async fn message_page(
         let start = end.saturating_sub(STEP);
         let starts = past.starts(start, end).await.map_err(unreadable)?;
         for (task, seq) in starts.into_iter().rev() {
-            let of_task = past.messages_of(task, seq, until).await.map_err(unreadable)?;
+            let first = past.first_event(task).await.map_err(unreadable)?;
+            // What a sub-agent says is no part of the conversation, and it runs beside the task it belongs to.
+            if matches!(&first.body, EventBody::TaskQueued(queued) if queued.parent_task_id.is_some()) {
+                continue;
+            }
+            let of_task = past.messages_of(&first, seq, until).await.map_err(unreadable)?;
             until = seq - 1;
             of_task.into_iter().rev().for_each(|message| messages.push_front(message));
             if messages.len() >= enough {
@@ -85,11 +90,12 @@ impl Past<'_> {
         Ok(starts)
     }
 
-    /// The newest messages of a task that was first started at `started` and has no event behind `until`, oldest first. What happens to a task
+    /// The newest messages of the task with this first event, which was first started at `started` and has no event behind `until`, oldest first. What happens to a task
     /// later decides what is shown of it (it may be taken back, or a void text may be all that is left of it), so it is followed to its end.
-    async fn messages_of(&self, task: TaskId, started: Seq, until: Seq) -> Result<VecDeque<MessageInfo>, StoreError> {
+    async fn messages_of(&self, first: &Event, started: Seq, until: Seq) -> Result<VecDeque<MessageInfo>, StoreError> {
         let mut state = self.before_everything();
-        fold(&mut state, &self.first_event(task).await?);
+        let Some(task) = first.task_id else { return Ok(VecDeque::new()) };
+        fold(&mut state, first);
         let mut messages = VecDeque::new();
         let mut after = started - 1;
         while after < until && state.task(task).is_some_and(|task| !task.status.is_terminal()) {

@@ -169,9 +169,12 @@ pub(crate) enum Ask {
 }
 
 impl Envelope {
-    /// Whether it stops the work of the session's running task, should it be carried out.
-    pub(crate) fn would_stop(&self, state: &SessionState) -> bool {
-        matches!(&self.ask, Ask::Change(change, _) if state.would_stop(&self.who, change))
+    /// The task whose work it stops, should it be carried out.
+    pub(crate) fn would_stop(&self, state: &SessionState) -> Option<TaskId> {
+        match &self.ask {
+            Ask::Change(change, _) => state.would_stop(&self.who, change),
+            _ => None,
+        }
     }
 }
 

@@ -2,4 +2,4 @@
 
 mod runner;
 
-pub(crate) use runner::{Delta, Report, Run};
+pub(crate) use runner::{Bench, Delta, Report, Run};

@@ -8,23 +8,24 @@ use std::{
     future::poll_fn,
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
-    time::Instant,
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
 };
 
-use agent_hub_protocol::{TaskId, limits::MERGED_TOKEN_BYTES};
-use futures::{FutureExt, StreamExt, future::BoxFuture};
+use agent_hub_protocol::{SessionId, TaskId, limits::MERGED_TOKEN_BYTES};
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 use serde_json::Value;
 use tokio::sync::oneshot;
 
 use crate::{
     provider::{CallEnd, ModelEvent, ModelRequest, ModelStream, ModelToolCall, ProviderError, ProviderErrorKind},
     runtime::{
-        agent::{ASK_USER, Agent, tool_specs},
+        agent::Agent,
         refusal::Refusal,
         scheduler::Slot,
         session::{Call, CallReport, ModelAsk, Work},
     },
+    tool::{Invocation, Output, ToolError, Toolbox},
 };
 
 /// Reports that wait for the actor to decide. Full: the runner gathers pieces of text itself, up to [`GATHERED_BYTES`].
@@ -33,6 +34,11 @@ const REPORTS: usize = 2;
 const GATHERED_BYTES: usize = 4 * MERGED_TOKEN_BYTES;
 /// The same bound for reports that are not text: a model that only calls tools is not read without end either.
 const GATHERED_REPORTS: usize = 64;
+
+/// Calls of one task that run at the same time; the others wait for one of them to end.
+const PARALLEL_CALLS: usize = 8;
+/// What one call may say while it runs, in bytes. More is not kept.
+const OUTPUT_BYTES: usize = 64 * 1024;
 
 /// A piece of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,10 +57,10 @@ pub(crate) enum Report {
     ToolCalled(ModelToolCall),
     /// A call begins.
     ToolStarted(Call),
+    /// A call says something.
+    ToolSaid { call_id: String, text: String },
     /// A call ended.
-    ToolEnded { call: Call, result: Result<Value, String>, took: std::time::Duration },
-    /// A call asks a person.
-    AskPerson(Call),
+    ToolEnded { call: Call, result: Result<Value, ToolError>, took: Duration },
     /// What was to be done is done; the answer says what is next, once everything before it is durable.
     Next { report: Option<CallReport>, reply: oneshot::Sender<Work> },
     /// The model call broke off.
@@ -68,13 +74,22 @@ pub(crate) struct Run {
     desk: Desk,
     /// `None` once it has ended.
     work: Option<BoxFuture<'static, ()>>,
-    /// Kept for as long as the work goes on.
-    _slot: Slot,
+    /// Kept for as long as the work goes on; `None` for the task of a sub-agent, which works on the slot of the task it belongs to.
+    _slot: Option<Slot>,
+}
+
+/// For whom a runner works, and with what.
+#[derive(Clone)]
+pub(crate) struct Bench {
+    pub(crate) session: SessionId,
+    pub(crate) user: String,
+    pub(crate) tools: Toolbox,
 }
 
 struct Runner {
     agent: Arc<Agent>,
     task: TaskId,
+    bench: Bench,
     desk: Desk,
 }
 
@@ -87,6 +102,8 @@ struct Desk(Arc<Mutex<Left>>);
 struct Left {
     /// What the runner has said and the actor has not taken.
     reports: VecDeque<Report>,
+    /// Parts of the runner that wait for room: those of calls that run side by side are polled only when woken.
+    waiting: Vec<Waker>,
     /// The actor wants the present model call to end.
     abort: bool,
 }
@@ -94,7 +111,17 @@ struct Left {
 impl Desk {
     /// Waits until the actor has taken enough.
     async fn room(&self) {
-        poll_fn(|_| if self.left().reports.len() < REPORTS { Poll::Ready(()) } else { Poll::Pending }).await;
+        poll_fn(|cx| {
+            let mut left = self.left();
+            if left.reports.len() < REPORTS {
+                return Poll::Ready(());
+            }
+            if !left.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+                left.waiting.push(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await;
     }
 
     /// Waits until the present model call is to be aborted.
@@ -118,21 +145,21 @@ struct Stopped;
 
 impl Run {
     /// The work of a task, beginning with this.
-    pub(crate) fn new(agent: Arc<Agent>, task: TaskId, first: Work, slot: Slot) -> Self {
+    pub(crate) fn new(agent: Arc<Agent>, task: TaskId, bench: Bench, first: Work, slot: Option<Slot>) -> Self {
         let desk = Desk::default();
-        let runner = Runner { agent, task, desk: desk.clone() };
+        let runner = Runner { agent, task, bench, desk: desk.clone() };
         Self::of(task, slot, desk, async move { drop(runner.run(first).await) })
     }
 
     /// A run that fails at once, with this reason.
-    pub(crate) fn failed(task: TaskId, slot: Slot, refusal: Refusal) -> Self {
+    pub(crate) fn failed(task: TaskId, slot: Option<Slot>, refusal: Refusal) -> Self {
         let desk = Desk::default();
         let out = desk.clone();
         let error = ProviderError { kind: ProviderErrorKind::Config, message: refusal.message, retry_after: None };
         Self::of(task, slot, desk, async move { out.send(Report::Failed(error)).await })
     }
 
-    fn of(task: TaskId, slot: Slot, desk: Desk, work: impl Future<Output = ()> + Send + 'static) -> Self {
+    fn of(task: TaskId, slot: Option<Slot>, desk: Desk, work: impl Future<Output = ()> + Send + 'static) -> Self {
         // A provider or tool that panics fails its task, not the session.
         let work = AssertUnwindSafe(work).catch_unwind().map(drop).boxed();
         Self { task, desk, work: Some(work), _slot: slot }
@@ -173,7 +200,12 @@ impl Run {
 
     /// Takes a report that is there.
     pub(crate) fn try_report(&mut self) -> Option<Report> {
-        self.desk.left().reports.pop_front()
+        let mut left = self.desk.left();
+        let report = left.reports.pop_front();
+        if report.is_some() {
+            left.waiting.drain(..).for_each(Waker::wake);
+        }
+        report
     }
 }
 
@@ -187,6 +219,7 @@ impl Runner {
                     self.run_tools(calls).await;
                     None
                 }
+                Work::Wait => None,
                 Work::Model(ask) => match self.call_model(*ask).await {
                     Ok(done) => Some(done),
                     Err(error) => {
@@ -211,7 +244,7 @@ impl Runner {
             model: ask.model.or_else(|| self.agent.model.clone()),
             instructions: self.agent.instructions.clone(),
             messages: ask.messages,
-            tools: tool_specs(&ask.tools),
+            tools: ask.tools,
             options: ask.options,
             call_label: self.task.to_string(),
         };
@@ -241,17 +274,52 @@ impl Runner {
     }
 
     async fn run_tools(&self, calls: Vec<Call>) {
-        // People are asked last, when nothing else is left to do.
-        let (ask, run): (Vec<Call>, Vec<Call>) = calls.into_iter().partition(|call| call.tool == ASK_USER);
-        for call in run {
-            self.desk.send(Report::ToolStarted(call.clone())).await;
-            let started = Instant::now();
-            let result = Err(format!("The tool {} is not configured in this hub", call.tool));
-            self.desk.send(Report::ToolEnded { call, result, took: started.elapsed() }).await;
+        let running = stream::iter(calls).map(|call| self.run_tool(call)).buffer_unordered(PARALLEL_CALLS);
+        running.collect::<()>().await;
+    }
+
+    async fn run_tool(&self, call: Call) {
+        self.desk.send(Report::ToolStarted(call.clone())).await;
+        let started = Instant::now();
+        let result = self.result_of(&call).await;
+        self.desk.send(Report::ToolEnded { call, result, took: started.elapsed() }).await;
+    }
+
+    async fn result_of(&self, call: &Call) -> Result<Value, ToolError> {
+        // They were checked when they were made; a tool of a server may have changed since.
+        let arguments = self.bench.tools.check(&call.tool, &call.arguments)?;
+        let (output, mut said) = Output::channel();
+        let Bench { session, user, tools } = &self.bench;
+        let invocation = Invocation { session: *session, task: self.task, call_id: call.id.clone(), user: user.clone(), arguments, output };
+        let mut work = tools.run(&call.tool, invocation);
+        let mut left = OUTPUT_BYTES;
+        let result = loop {
+            tokio::select! {
+                biased;
+                Some(text) = said.recv() => self.pass_on(&call.id, text, &mut left).await,
+                result = &mut work => break result,
+            }
+        };
+        while let Ok(text) = said.try_recv() {
+            self.pass_on(&call.id, text, &mut left).await;
         }
-        for call in ask {
-            self.desk.send(Report::AskPerson(call)).await;
+        result
+    }
+
+    /// Shows what a running call says, as long as it has not said too much.
+    async fn pass_on(&self, call_id: &str, mut text: String, left: &mut usize) {
+        if *left == 0 || text.is_empty() {
+            return;
         }
+        if text.len() > *left {
+            let end = (0..=*left).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
+            text.truncate(end);
+            text.push_str("\n[more is not shown]");
+            *left = 0;
+        } else {
+            *left -= text.len();
+        }
+        self.desk.send(Report::ToolSaid { call_id: call_id.to_owned(), text }).await;
     }
 }
 

@@ -110,8 +110,15 @@ mod tests {
     #[test]
     fn success_ends_with_result_and_done_and_only_done_has_the_position() {
         let token = EventBody::Token(Token { token: "a\nb".into(), message_id: "m1".into() });
-        let step =
-            EventBody::Step(Step { index: 1, name: "model".into(), tool: None, phase: StepPhase::Started, input: None, output: None });
+        let step = EventBody::Step(Step {
+            index: 1,
+            name: "model".into(),
+            tool: None,
+            call_id: None,
+            phase: StepPhase::Started,
+            input: None,
+            output: None,
+        });
         let done = EventBody::TaskCompleted(TaskCompleted { result: "a\nb".into(), usage: Usage::default() });
         let want = "id: e1.7\nevent: step\ndata: {\"index\":1,\"name\":\"model\",\"phase\":\"started\",\"tool\":\"model\"}\n\n\
                     id: e1.8\nevent: token\ndata: {\"token\":\"a\\nb\"}\n\n\

@@ -21,6 +21,7 @@ use agent_hub::{
     server,
     store::memory::MemoryStore,
     telemetry::MetricsHandle,
+    tool::Toolbox,
     transport::{
         Edge, EdgeParts,
         front::{self, FrontSettings},
@@ -184,11 +185,11 @@ fn app(environment: &[(&str, &str)], data: &str) -> Arc<App> {
     all.push(("STORAGE_TYPE".to_owned(), "memory".to_owned()));
     let config = Config::load(&Inputs { environment: all, ..Inputs::default() }).unwrap();
     let provider = Arc::new(DemoProvider::new(Duration::from_millis(1)));
-    let agent = Agent { name: "default".into(), description: "Answers".into(), instructions: None, provider, model: None };
+    let agent = Agent::new("default", "Answers", provider);
     let hub = Hub::start(HubParts {
         settings: config.runtime.clone(),
         store: Arc::new(MemoryStore::new()),
-        agents: Agents::new(agent, []),
+        agents: Agents::new(agent, [], Toolbox::default()),
         metrics: Metrics::register(),
     });
     let auth = Arc::new(Authenticator::open(&config.auth).unwrap());

@@ -14,9 +14,9 @@ use crate::runtime::{
         entry::TaskEntry,
         load,
         request::{Ask, Change, Done, Envelope},
-        state::{Answer, Lookup, Outbox, SessionState},
+        state::{Answer, Lookup, Outbox, SessionState, Work},
     },
-    task::Report,
+    task::{Report, Run},
 };
 
 impl Actor {
@@ -44,7 +44,7 @@ impl Actor {
         let shared = Arc::clone(&self.shared);
         let now = out.now;
         let quota = |resource| shared.quotas.take(who, resource, now);
-        let lookup = Lookup { settings: &shared.settings, entry: entry.as_ref(), quota: &quota };
+        let lookup = Lookup { settings: &shared.settings, tools: shared.agents.tools(), entry: entry.as_ref(), quota: &quota };
         if let Some(state) = &mut self.state {
             if state.owner != who.user() {
                 return Err(Refusal::forbidden());
@@ -71,9 +71,8 @@ impl Actor {
         }
     }
 
-    pub(super) fn report(&mut self, report: Report, out: &mut Outbox, owed: &mut Owed) {
-        let (Some(state), Some(run)) = (&mut self.state, &self.run) else { return };
-        let task = run.task;
+    pub(super) fn report(&mut self, task: TaskId, report: Report, out: &mut Outbox, owed: &mut Owed) {
+        let Some(state) = &mut self.state else { return };
         match report {
             Report::Deltas(deltas) => {
                 self.shared.metrics.deltas.increment(deltas.len() as u64);
@@ -81,38 +80,67 @@ impl Actor {
             }
             Report::ToolCalled(call) => state.tool_called(task, call, out),
             Report::ToolStarted(call) => state.tool_started(task, &call, out),
+            Report::ToolSaid { call_id, text } => state.tool_said(task, call_id, text, out),
             Report::ToolEnded { call, result, took } => state.tool_ended(task, &call, result, took, out),
-            Report::AskPerson(call) => state.ask_person(task, &call, &self.shared.settings, out),
-            Report::Next { report, reply } => owed.todos.push((reply, state.next(task, report, &self.shared.settings, out))),
+            Report::Next { report, reply } => match state.next(task, report, self.shared.rules(), out) {
+                Work::Wait => self.parked.push((task, reply)),
+                work => owed.todos.push((task, reply, work)),
+            },
             Report::Failed(error) => state.provider_failed(task, &error, out),
         }
     }
 
-    /// Makes the work follow the state: what must stop is stopped, what may start gets its slot.
-    pub(super) fn settle(&mut self, gone: bool, out: &mut Outbox, owed: &mut Owed) {
+    /// Makes the work follow the state: what must stop is stopped, what may start gets its slot. `gone`: the task whose work is over.
+    pub(super) fn settle(&mut self, gone: Option<TaskId>, out: &mut Outbox, owed: &mut Owed) {
         let Some(state) = &mut self.state else { return };
-        if let Some(task) = self.run.as_ref().map(|run| run.task)
-            && gone
-        {
+        if let Some(task) = gone {
             state.stopped(task, true, out);
-            self.run = None;
+            self.runs.retain(|run| run.task != task);
         }
         state.on_time(&self.shared.settings, out);
-        if let Some(run) = &mut self.run {
-            match &state.active {
-                Some(active) if active.task == run.task => {
-                    if active.stop.is_some() {
-                        run.stop();
-                    }
-                    if active.abort_call {
-                        run.abort_call();
+        self.go_on(out, owed);
+        self.stop_what_must();
+        self.start_front(out, owed);
+        self.start_children(out, owed);
+    }
+
+    /// Lets work go on that has waited for something that has ended since. What waits for a person now may let the next one go on.
+    fn go_on(&mut self, out: &mut Outbox, owed: &mut Owed) {
+        let Some(state) = &mut self.state else { return };
+        let mut again = !self.parked.is_empty();
+        while std::mem::take(&mut again) {
+            for (task, reply) in std::mem::take(&mut self.parked).into_iter().rev() {
+                match state.next(task, None, self.shared.rules(), out) {
+                    Work::Wait => self.parked.insert(0, (task, reply)),
+                    work => {
+                        again = true;
+                        owed.todos.push((task, reply, work));
                     }
                 }
-                // The task ended without its worker: dropping the run closes whatever is still open.
-                _ => self.run = None,
             }
         }
-        let wanted = state.wants_slot().filter(|_| self.run.is_none());
+    }
+
+    fn stop_what_must(&mut self) {
+        let Some(state) = &self.state else { return };
+        self.runs.retain_mut(|run| {
+            // A task that has ended without its worker: dropping the run closes whatever is still open.
+            let Some(active) = state.active_of(run.task) else { return false };
+            if active.stop.is_some() {
+                run.stop();
+            }
+            if active.abort_call {
+                run.abort_call();
+            }
+            true
+        });
+        self.parked.retain(|(task, _)| state.active_of(*task).is_some_and(|active| active.stop.is_none()));
+    }
+
+    /// Gives the front task its slot, if it is ready to run.
+    fn start_front(&mut self, out: &mut Outbox, owed: &mut Owed) {
+        let Some(state) = &mut self.state else { return };
+        let wanted = state.wants_slot().filter(|_| self.runs.is_empty());
         let Some((task, urgent)) = wanted else {
             self.ticket = None;
             self.slot = None;
@@ -132,17 +160,33 @@ impl Actor {
             self.ticket = None;
             state.start(task, out);
             // With what it begins with, so that a model is called one commit after the submit.
-            let work = state.next(task, None, &self.shared.settings, out);
-            owed.start = Some((task, work));
+            let work = state.next(task, None, self.shared.rules(), out);
+            owed.starts.push((task, work));
+        }
+    }
+
+    /// Tasks of sub-agents need no slot of their own.
+    fn start_children(&mut self, out: &mut Outbox, owed: &mut Owed) {
+        let Some(state) = &mut self.state else { return };
+        // What one begins with may be to hand work on.
+        loop {
+            let ready = state.children_to_start();
+            if ready.is_empty() {
+                return;
+            }
+            for task in ready {
+                state.start(task, out);
+                let work = state.next(task, None, self.shared.rules(), out);
+                owed.starts.push((task, work));
+            }
         }
     }
 
     /// Stops the work if this request would, before it is decided.
     pub(super) fn stop_at_once(&mut self, envelope: &Envelope) {
-        if let (Some(state), Some(run)) = (&self.state, &mut self.run)
-            && envelope.would_stop(state)
-        {
-            run.stop();
+        let Some(state) = &self.state else { return };
+        if let Some(stopping) = envelope.would_stop(state) {
+            self.runs.iter_mut().filter(|run| state.is_of(run.task, stopping)).for_each(Run::stop);
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::{
             request::{Done, Envelope, Reply},
             state::{Outbox, Work},
         },
-        task::Run,
+        task::{Bench, Run},
     },
     store::{Append, AppendError, Audience, Space},
 };
@@ -31,14 +31,15 @@ pub(super) struct Flight {
 #[derive(Default)]
 pub(super) struct Owed {
     pub(super) answers: Vec<(Reply<Done>, Result<Done, Refusal>)>,
-    pub(super) todos: Vec<(oneshot::Sender<Work>, Work)>,
+    pub(super) todos: Vec<(TaskId, oneshot::Sender<Work>, Work)>,
     pub(super) looks: Vec<Envelope>,
-    pub(super) start: Option<(TaskId, Work)>,
+    /// Work that begins, with what it begins with: each task behind the one it belongs to.
+    pub(super) starts: Vec<(TaskId, Work)>,
 }
 
 impl Owed {
     pub(super) fn is_empty(&self) -> bool {
-        self.answers.is_empty() && self.todos.is_empty() && self.looks.is_empty() && self.start.is_none()
+        self.answers.is_empty() && self.todos.is_empty() && self.looks.is_empty() && self.starts.is_empty()
     }
 
     /// The batch was not written: nothing of it happened. Refusals stay what they are.
@@ -93,7 +94,7 @@ impl Actor {
                 self.stop_at_once(&envelope);
                 self.waiting.push_back(envelope);
             }
-            self.run.iter_mut().for_each(|run| run.poll_work(cx));
+            self.runs.iter_mut().for_each(|run| run.poll_work(cx));
             Poll::Pending
         })
         .await
@@ -114,14 +115,14 @@ impl Actor {
             // A caller that no longer waits needs no answer.
             drop(reply.send(answer));
         }
-        for (reply, work) in owed.todos {
-            let aborted = self.state.as_ref().and_then(|state| state.active.as_ref()).is_some_and(|active| active.abort_call);
-            if let Some(run) = self.run.as_ref().filter(|_| !aborted) {
+        for (task, reply, work) in owed.todos {
+            let aborted = self.state.as_ref().and_then(|state| state.active_of(task)).is_some_and(|active| active.abort_call);
+            if let Some(run) = self.runs.iter().find(|run| run.task == task && !aborted) {
                 run.allow_call();
             }
             drop(reply.send(work));
         }
-        if let Some((task, work)) = owed.start {
+        for (task, work) in owed.starts {
             self.start(task, work);
         }
         self.finish_deferred().await?;
@@ -138,17 +139,18 @@ impl Actor {
     }
 
     fn start(&mut self, task: TaskId, work: Work) {
-        let Some((_, slot)) = self.slot.take().filter(|(of, _)| *of == task) else { return };
-        let Some(state) = &self.state else { return };
-        match self.shared.agents.of_session(&state.agent) {
-            Ok(agent) => {
-                self.run = Some(Run::new(agent, task, work, slot));
-            }
-            Err(refusal) => {
-                // Told through the log like any failure of the task, in the next batch.
-                self.run = Some(Run::failed(task, slot, refusal));
-            }
+        let Some(state) = self.state.as_ref().filter(|state| state.active_of(task).is_some()) else { return };
+        let slot = self.slot.take_if(|(of, _)| *of == task).map(|(_, slot)| slot);
+        if slot.is_none() && state.task(task).is_none_or(|task| task.parent.is_none()) {
+            return;
         }
+        self.shared.tasks.insert(task, self.id);
+        let bench = Bench { session: self.id, user: state.owner.clone(), tools: self.shared.agents.tools().clone() };
+        self.runs.push(match self.shared.agents.of_session(state.agent_of(task)) {
+            Ok(agent) => Run::new(agent, task, bench, work, slot),
+            // Told through the log like any failure of the task, in the next batch.
+            Err(refusal) => Run::failed(task, slot, refusal),
+        });
     }
 
     async fn finish_deferred(&mut self) -> Result<(), AppendError> {
@@ -158,7 +160,7 @@ impl Actor {
         let mut kept = Vec::new();
         for (until, reply) in std::mem::take(&mut self.deferred) {
             match until {
-                Until::Stopped(task) if state.active.as_ref().is_none_or(|active| active.task != task) => {
+                Until::Stopped(task) if state.active_of(task).is_none() => {
                     let answer = match state.task(task) {
                         Some(task) if task.status == TaskStatus::Suspended => {
                             Ok(Done { session: self.id, task: Some(task.id), seq: Some(task.last_seq), repeated: false })

@@ -22,7 +22,10 @@ use std::{collections::VecDeque, future::poll_fn, sync::Arc, task::Poll, time::D
 
 use agent_hub_protocol::{SessionId, TaskId, Timestamp};
 use bytes::Bytes;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
 use self::{
     durable::{Flight, Owed},
@@ -31,7 +34,7 @@ use self::{
 use super::{
     handle::Inbox,
     request::{Done, Envelope, Reply},
-    state::{Outbox, SessionState},
+    state::{Outbox, SessionState, Work},
 };
 use crate::{
     runtime::{
@@ -64,7 +67,8 @@ pub(crate) fn spawn(hub: Hub, id: SessionId, inbox: Inbox) {
         state: None,
         erased: None,
         loaded_at: 0,
-        run: None,
+        runs: Vec::new(),
+        parked: Vec::new(),
         ticket: None,
         slot: None,
         waiting: VecDeque::new(),
@@ -96,7 +100,10 @@ struct Actor {
     erased: Option<String>,
     /// Where the last checkpoint stands.
     loaded_at: u64,
-    run: Option<Run>,
+    /// The work on the front task, and behind it that on the tasks of its sub-agents, each behind the one it belongs to.
+    runs: Vec<Run>,
+    /// Work that waits until something that belongs to its task has ended.
+    parked: Vec<(TaskId, oneshot::Sender<Work>)>,
     ticket: Option<(TaskId, Ticket)>,
     slot: Option<(TaskId, Slot)>,
     /// Requests that arrived while a batch was in flight. At most `runtime.inbox`.
@@ -118,8 +125,8 @@ enum Until {
 /// What has been chosen.
 enum Chosen {
     Request(Box<Envelope>),
-    Report(Report),
-    RunnerGone,
+    Report(TaskId, Report),
+    RunnerGone(TaskId),
     Slot(Option<Slot>),
     Timer,
     ReadersLeft,
@@ -167,7 +174,7 @@ impl Actor {
             self.rest_if_idle();
             let chosen = self.choose().await;
             if matches!(chosen, Chosen::Stop) {
-                self.run = None;
+                self.drop_runs();
                 if let Err(error) = self.land().await {
                     tracing::warn!(session = %self.id, %error, "the last append failed; the next start reads what the store has");
                 }
@@ -187,24 +194,33 @@ impl Actor {
             return Chosen::Request(envelope);
         }
         self.set_timer();
-        let Self { stopped, requests, state, run, ticket, timer, tail, .. } = self;
+        let Self { stopped, requests, state, runs, ticket, timer, tail, .. } = self;
         poll_fn(|cx| {
             if stopped.poll(cx).is_ready() {
                 return Poll::Ready(Chosen::Stop);
             }
             if let Poll::Ready(Some(envelope)) = requests.poll_recv(cx) {
                 // However many requests there are, the work goes on, unless this one ends it.
-                if let (Some(run), Some(state)) = (run.as_mut(), state.as_ref())
-                    && !envelope.would_stop(state)
-                {
-                    run.poll_work(cx);
+                if state.as_ref().is_some_and(|state| envelope.would_stop(state).is_none()) {
+                    runs.iter_mut().for_each(|run| run.poll_work(cx));
                 }
                 return Poll::Ready(Chosen::Request(envelope));
             }
-            if let Some(run) = run
-                && let Poll::Ready(report) = run.poll_report(cx)
-            {
-                return Poll::Ready(report.map_or(Chosen::RunnerGone, Chosen::Report));
+            // The innermost first, so that what belongs to a task is over before it is. All are polled: each has to be woken.
+            let mut chosen = None;
+            for run in runs.iter_mut().rev() {
+                match &chosen {
+                    None => {
+                        if let Poll::Ready(report) = run.poll_report(cx) {
+                            let gone = Chosen::RunnerGone(run.task);
+                            chosen = Some(report.map_or(gone, |report| Chosen::Report(run.task, report)));
+                        }
+                    }
+                    Some(_) => run.poll_work(cx),
+                }
+            }
+            if let Some(chosen) = chosen {
+                return Poll::Ready(chosen);
             }
             if let Some((_, ticket)) = ticket
                 && let Poll::Ready(slot) = ticket.poll_granted(cx)
@@ -234,17 +250,20 @@ impl Actor {
         }
         let mut out = Outbox::at(Timestamp::now());
         let mut owed = Owed::default();
-        let gone = matches!(chosen, Chosen::RunnerGone);
+        let gone = match &chosen {
+            Chosen::RunnerGone(task) => Some(*task),
+            _ => None,
+        };
         match chosen {
             Chosen::Request(envelope) => self.take(envelope, &mut out, &mut owed).await,
-            Chosen::Report(report) => self.report(report, &mut out, &mut owed),
+            Chosen::Report(task, report) => self.report(task, report, &mut out, &mut owed),
             Chosen::Slot(slot) => {
                 let task = self.ticket.take().map(|(task, _)| task);
                 self.slot = task.zip(slot);
             }
             Chosen::Timer => self.timer = None,
             Chosen::ReadersLeft => self.stir(),
-            Chosen::RunnerGone | Chosen::Stop => {}
+            Chosen::RunnerGone(_) | Chosen::Stop => {}
         }
         self.take_more(&mut out, &mut owed).await;
         self.settle(gone, &mut out, &mut owed);
@@ -265,9 +284,17 @@ impl Actor {
             self.take(envelope, out, owed).await;
             taken += 1;
         }
-        while let Some(report) = self.run.as_mut().and_then(Run::try_report) {
-            self.report(report, out, owed);
+        for at in (0..self.runs.len()).rev() {
+            while let Some((task, report)) = self.runs.get_mut(at).and_then(|run| Some((run.task, run.try_report()?))) {
+                self.report(task, report, out, owed);
+            }
         }
+    }
+
+    /// Ends all work now.
+    fn drop_runs(&mut self) {
+        self.runs.clear();
+        self.parked.clear();
     }
 
     /// Whether there is no reason to stay in memory.
@@ -301,7 +328,7 @@ impl Actor {
 
     fn is_busy(&self) -> bool {
         let waits = self.state.as_ref().is_some_and(|state| state.wants_slot().is_some());
-        self.run.is_some() || waits || self.tail.following() > 0 || !self.deferred.is_empty()
+        !self.runs.is_empty() || waits || self.tail.following() > 0 || !self.deferred.is_empty()
     }
 
     fn set_timer(&mut self) {
@@ -326,7 +353,7 @@ impl Actor {
         if let Some(due) = state.next_due(&self.shared.settings) {
             self.shared.ring_at(due, self.id);
         }
-        if state.active.is_some() || state.head < self.loaded_at + CHECKPOINT_AFTER {
+        if !state.active.is_empty() || state.head < self.loaded_at + CHECKPOINT_AFTER {
             return;
         }
         let Ok(value) = serde_json::to_vec(state) else { return };

@@ -49,7 +49,7 @@ impl Actor {
             state.recover(&self.shared.settings, failed_store, &mut out);
         }
         let mut owed = Owed::default();
-        self.settle(false, &mut out, &mut owed);
+        self.settle(None, &mut out, &mut owed);
         self.append(&mut out);
         self.pay(&out, owed).await
     }
@@ -60,7 +60,7 @@ impl Actor {
         self.shared.metrics.append_failures.increment(1);
         tracing::warn!(session = %self.id, %error, "an append failed; the session is read again from the store");
         self.flight = None;
-        self.run = None;
+        self.drop_runs();
         self.ticket = None;
         self.slot = None;
         let mut wait = *RETRY.start();

@@ -11,17 +11,20 @@ use agent_hub_protocol::{
 };
 use serde_json::Value;
 
-use super::{Outbox, SessionState, Stop, WAITING_STEERS};
-use crate::runtime::{
-    admission::{NewSession, NewSteer, NewTask, task_fingerprint},
-    identity::Principal,
-    quota::{Resource, Taken},
-    refusal::Refusal,
-    session::{
-        entry::TaskEntry,
-        request::{Change, Done},
+use super::{Outbox, SessionState, Stop, WAITING_STEERS, kin::INPUT};
+use crate::{
+    runtime::{
+        admission::{NewSession, NewSteer, NewTask, task_fingerprint},
+        identity::Principal,
+        quota::{Resource, Taken},
+        refusal::Refusal,
+        session::{
+            entry::TaskEntry,
+            request::{Change, Done},
+        },
+        settings::RuntimeSettings,
     },
-    settings::RuntimeSettings,
+    tool::{ToolError, ToolErrorCode, Toolbox},
 };
 
 /// What a change came to.
@@ -38,6 +41,8 @@ pub(crate) enum Answer {
 /// What a change needs besides the state: found before, because it lies outside of the session.
 pub(crate) struct Lookup<'a> {
     pub(crate) settings: &'a RuntimeSettings,
+    /// The tools of the hub.
+    pub(crate) tools: &'a Toolbox,
     /// The entry of the task id the change carries, where the session does not have the task in memory.
     pub(crate) entry: Option<&'a TaskEntry>,
     /// Takes one unit of the user's day.
@@ -221,21 +226,22 @@ impl SessionState {
     pub(super) fn request_cancel(&mut self, by: &str, id: TaskId, reason: Option<String>, rollback: bool, out: &mut Outbox) -> Seq {
         let body = CancelRequested { by: by.to_owned(), reason, rollback };
         let seq = self.emit(out, Some(id), EventBody::CancelRequested(body));
-        match &mut self.active {
-            Some(active) if active.task == id => active.stop = Some((Stop::Cancel, out.now)),
-            _ => self.finish_cancelled(id, true, out),
+        if self.active_of(id).is_some() {
+            self.stop(id, &Stop::Cancel, out.now);
+        } else {
+            self.finish_cancelled(id, true, out);
         }
         seq
     }
 
-    /// Whether this request would stop work that goes on now: then it is stopped at once, before the request is recorded,
-    /// because a store that stalls must not keep a model running.
-    pub(crate) fn would_stop(&self, who: &Principal, change: &Change) -> bool {
-        let Some(active) = self.active.as_ref().filter(|_| who.user() == self.owner) else { return false };
+    /// The task whose work this request would stop: then it is stopped at once, before the request is recorded, because a store that
+    /// stalls must not keep a model running.
+    pub(crate) fn would_stop(&self, who: &Principal, change: &Change) -> Option<TaskId> {
+        let active = self.active.first().filter(|_| who.user() == self.owner)?;
         match change {
-            Change::Cancel { task, .. } => active.task == *task,
-            Change::End(_) | Change::Delete => true,
-            _ => false,
+            Change::Cancel { task, .. } => self.active_of(*task).map(|active| active.task),
+            Change::End(_) | Change::Delete => Some(active.task),
+            _ => None,
         }
     }
 
@@ -254,7 +260,7 @@ impl SessionState {
         let body = SteerAccepted { steer_id: new.id, input: new.input.clone(), when: new.when };
         let seq = self.emit(out, Some(new.task), EventBody::SteerAccepted(body));
         if new.when == SteerWhen::Now
-            && let Some(active) = self.active.as_mut().filter(|active| active.task == new.task)
+            && let Some(active) = self.active_mut(new.task)
         {
             active.abort_call = true;
         }
@@ -272,6 +278,7 @@ impl SessionState {
         };
         if answer.outcome == InputOutcome::Accept {
             check_payload(&request, answer)?;
+            self.check_edit(&request, answer, lookup.tools)?;
         }
         let resolved = InputResolved {
             request_id: request.request_id.clone(),
@@ -284,24 +291,45 @@ impl SessionState {
         Ok(self.done(Some(answer.task_id), Some(seq)))
     }
 
+    /// The complaint about edited arguments, where there are any and the tool does not take them.
+    fn check_edit(&self, request: &InputRequested, answer: &RespondInput, tools: &Toolbox) -> Result<(), Refusal> {
+        let Some(edited) = &answer.edited_arguments else { return Ok(()) };
+        if request.kind != InputKind::Approval {
+            return Err(Refusal::invalid("editedArguments", "The request is not about a call"));
+        }
+        let call = self.open_calls(answer.task_id).into_iter().find(|call| Some(&call.id) == request.call_id.as_ref());
+        let tool = call.map(|call| call.tool).unwrap_or_default();
+        tools.check(&tool, edited).map(drop).map_err(|error| Refusal::invalid("editedArguments", error.message))
+    }
+
     /// Records how a request ended and lets the task go on when it was the last one.
     pub(super) fn resolve_input(&mut self, id: TaskId, request: &InputRequested, resolved: InputResolved, out: &mut Outbox) -> Seq {
         let waited = out.now.since(self.task(id).map_or(out.now, |task| task.last_at));
-        let (output, error) = match resolved.outcome {
-            ResolvedOutcome::Accept => (Some(resolved.payload.clone().unwrap_or(Value::Bool(true))), None),
-            ResolvedOutcome::Reject => (None, Some("The person declined to answer".to_owned())),
-            ResolvedOutcome::Expired => (None, Some("Nobody answered in time".to_owned())),
-            ResolvedOutcome::Withdrawn => (None, Some("The task ended first".to_owned())),
+        let (approval, outcome) = (request.kind == InputKind::Approval, resolved.outcome);
+        let refused = |text: &str| Err(ToolError::new(ToolErrorCode::Refused, text));
+        let result = match outcome {
+            // The call is made now.
+            ResolvedOutcome::Accept if approval => None,
+            ResolvedOutcome::Accept => Some(Ok(resolved.payload.clone().unwrap_or(Value::Bool(true)))),
+            ResolvedOutcome::Reject if approval => Some(refused(&declined(resolved.payload.as_ref()))),
+            ResolvedOutcome::Reject => Some(refused("The person declined to answer")),
+            ResolvedOutcome::Expired => Some(refused("Nobody answered in time")),
+            ResolvedOutcome::Withdrawn => Some(refused("The task ended first")),
         };
-        let goes_on = resolved.outcome != ResolvedOutcome::Withdrawn;
         let seq = self.emit(out, Some(id), EventBody::InputResolved(resolved));
-        if let Some(call_id) = request.call_id.clone() {
+        let call = self.open_calls(id).into_iter().find(|call| Some(&call.id) == request.call_id.as_ref());
+        if let (Some(call), Some(result)) = (call, result) {
             let duration_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
-            self.emit(out, Some(id), EventBody::ToolResult(ToolResult { call_id, output, error, duration_ms }));
+            let (output, error) = result.map_or_else(|error| (None, Some(error)), |output| (Some(output), None));
+            let (error, code) = error.map(|error| (error.message, error.code.as_str().to_owned())).unzip();
+            self.emit(out, Some(id), EventBody::ToolResult(ToolResult { call_id: call.id, output, error, code, duration_ms }));
         }
-        let free = self.task(id).is_some_and(|task| task.inputs.is_empty() && task.status == TaskStatus::Suspended);
-        if goes_on && free {
+        let waited_for_this = |task: &super::Task| {
+            task.inputs.is_empty() && task.status == TaskStatus::Suspended && task.suspended_for.as_deref() == Some(INPUT)
+        };
+        if outcome != ResolvedOutcome::Withdrawn && self.task(id).is_some_and(waited_for_this) {
             self.emit(out, Some(id), EventBody::TaskResumed(TaskResumed::default()));
+            self.resume_ancestors(id, out);
         }
         seq
     }
@@ -311,26 +339,30 @@ impl SessionState {
         if task.status == TaskStatus::Suspended {
             return Ok(self.repeated(Some(id), Some(task.last_seq)));
         }
-        let reason = reason.unwrap_or_else(|| "requested".to_owned());
-        match &mut self.active {
-            Some(active) if active.task == id && active.stop.is_none() => {
-                active.stop = Some((Stop::Suspend { reason }, out.now));
-                Ok(Answer::WhenStopped(id))
-            }
-            Some(active) if active.task == id => Ok(Answer::WhenStopped(id)),
-            _ => Err(Refusal::new(ErrorCode::Busy, "The task does not run")),
+        if task.parent.is_some() {
+            return Err(not_alone());
         }
+        if self.active_of(id).is_none() {
+            return Err(Refusal::new(ErrorCode::Busy, "The task does not run"));
+        }
+        let reason = reason.unwrap_or_else(|| "requested".to_owned());
+        self.stop(id, &Stop::Suspend { reason }, out.now);
+        Ok(Answer::WhenStopped(id))
     }
 
     fn resume(&mut self, id: TaskId, data: Option<Value>, lookup: &Lookup<'_>, out: &mut Outbox) -> Result<Answer, Refusal> {
         let task = self.unfinished(id, lookup)?;
-        if !task.inputs.is_empty() {
+        if task.parent.is_some() {
+            return Err(not_alone());
+        }
+        if task.suspended_for.as_deref() == Some(INPUT) || !task.inputs.is_empty() {
             return Err(Refusal::new(ErrorCode::Busy, "The task waits for input; answer it with respond_input"));
         }
         if task.status != TaskStatus::Suspended {
             return Err(Refusal::new(ErrorCode::Busy, "The task is not suspended").detail("status", task.status.as_str()));
         }
         let seq = self.emit(out, Some(id), EventBody::TaskResumed(TaskResumed { data, step_id: None }));
+        self.resume_descendants(id, out);
         Ok(self.done(Some(id), Some(seq)))
     }
 
@@ -367,7 +399,7 @@ impl SessionState {
     /// Puts a task aside: its slot is given back.
     pub(super) fn put_aside(&mut self, id: TaskId, reason: String, out: &mut Outbox) {
         self.emit(out, Some(id), EventBody::TaskSuspended(TaskSuspended { reason }));
-        self.active = None;
+        self.active.retain(|active| active.task != id);
     }
 }
 
@@ -387,6 +419,17 @@ fn check_payload(request: &InputRequested, answer: &RespondInput) -> Result<(), 
             Err(Refusal::invalid("payload", error.to_string()).detail("path", path))
         }
     }
+}
+
+/// What the model is told of a call that a person did not allow, with what the person said about it.
+fn declined(payload: Option<&Value>) -> String {
+    let said = payload.and_then(|payload| payload.as_str().or_else(|| payload.get("reason")?.as_str()));
+    let why = said.map(|said| format!(": {said}")).unwrap_or_default();
+    format!("A person did not allow this call{why}")
+}
+
+fn not_alone() -> Refusal {
+    Refusal::new(ErrorCode::NotSupported, "It is the task of a sub-agent: suspend and resume the task that it belongs to")
 }
 
 fn conflict(what: &str) -> Refusal {

@@ -4,12 +4,11 @@ use std::{collections::VecDeque, time::Duration};
 
 use agent_hub_protocol::{
     Epoch, Event, EventBody, Seq, SessionId, TaskId, Timestamp,
-    event::{Message, SessionCreated, StepPhase, TaskQueued, ToolCall, ToolResult},
+    event::{InputKind, InputRequested, Message, ResolvedOutcome, SessionCreated, StepPhase, TaskQueued},
     snapshot::{TaskError, TaskStatus},
 };
-use serde_json::Value;
 
-use super::{Call, Cancel, Conversation, Entry, FINISHED_TASKS, SessionState, Steer, Streaming, Task};
+use super::{Cancel, Conversation, Entry, FINISHED_TASKS, Parent, SessionState, Steer, Streaming, Task};
 use crate::runtime::admission::task_fingerprint;
 
 impl SessionState {
@@ -36,7 +35,7 @@ impl SessionState {
             conversation: Conversation::default(),
             tasks: Vec::new(),
             line: VecDeque::new(),
-            active: None,
+            active: Vec::new(),
             ending: None,
         }
     }
@@ -61,9 +60,16 @@ impl SessionState {
     }
 
     fn add_task(&mut self, id: TaskId, event: &Event, queued: &TaskQueued) {
-        self.task_count += 1;
-        let place = (queued.position as usize).min(self.line.len());
-        self.line.insert(place, id);
+        let parent = queued.parent_task_id.map(|task| Parent {
+            task,
+            call: queued.call_id.clone().unwrap_or_default(),
+            agent: queued.agent.clone().unwrap_or_default(),
+        });
+        if parent.is_none() {
+            self.task_count += 1;
+            let place = (queued.position as usize).min(self.line.len());
+            self.line.insert(place, id);
+        }
         // Most sessions that lie in memory have had one task: the usual growth would keep room for three more, of 700 bytes each.
         if self.tasks.len() == self.tasks.capacity() {
             self.tasks.reserve_exact(1 + self.tasks.len() / 2);
@@ -77,6 +83,8 @@ impl SessionState {
             tools: queued.tools.clone(),
             timeout: Duration::from_millis(queued.timeout_ms),
             fingerprint: task_fingerprint(queued),
+            own: parent.is_some().then(Box::default),
+            parent,
             attempt: 0,
             first_seq: event.seq,
             last_seq: event.seq,
@@ -89,6 +97,7 @@ impl SessionState {
             message_id: None,
             step: 0,
             steps_completed: 0,
+            model_calls: 0,
             cancel: None,
             usage: agent_hub_protocol::event::Usage::default(),
             result: None,
@@ -99,7 +108,9 @@ impl SessionState {
             recovering: false,
             inputs: Vec::new(),
             resolved: Vec::new(),
+            approved: Vec::new(),
             steers: Vec::new(),
+            suspended_for: None,
         });
         self.forget_old_tasks();
     }
@@ -121,9 +132,11 @@ impl SessionState {
                 }
                 return;
             }
-            EventBody::Reasoning(_) => return,
+            EventBody::Reasoning(_) | EventBody::ToolOutput(_) => return,
             _ => task.solid_seq = event.seq,
         }
+        let mut own = task.own.take();
+        let talk = own.as_deref_mut().unwrap_or(&mut self.conversation);
         match body {
             EventBody::TaskStarted(started) => {
                 note_id(&mut self.next_id, &started.message_id);
@@ -136,27 +149,34 @@ impl SessionState {
                     task.message_id = Some(started.message_id.clone());
                     if let Some(context) = &task.context {
                         let message_id = format!("{}c", started.message_id);
-                        self.conversation.push(Entry::User { message_id, task: id, text: context.clone(), seq: event.seq });
+                        talk.push(Entry::User { message_id, task: id, text: context.clone(), seq: event.seq });
                     }
                     let (message_id, text) = (started.message_id.clone(), task.prompt.clone());
-                    self.conversation.push(Entry::User { message_id, task: id, text, seq: event.seq });
+                    talk.push(Entry::User { message_id, task: id, text, seq: event.seq });
                 }
             }
             EventBody::Step(step) => match step.phase {
-                StepPhase::Started => task.step = step.index,
+                StepPhase::Started if step.tool.is_none() => {
+                    task.step = step.index;
+                    self.count_model_call(id);
+                }
+                StepPhase::Started => task.step = task.step.max(step.index),
                 StepPhase::Completed => task.steps_completed += 1,
                 StepPhase::Failed => {}
             },
             EventBody::Message(message) => {
                 let seq = task.streaming.take().map_or(event.seq, |s| s.seq);
                 note_id(&mut self.next_id, &message.message_id);
-                self.conversation.push(assistant(id, message, seq));
+                talk.push(assistant(id, message, seq));
             }
             EventBody::ToolCall(call) => {
                 note_id(&mut self.next_id, &call.call_id);
-                self.add_call(id, event.seq, call);
+                talk.add_call(id, event.seq, call);
             }
-            EventBody::ToolResult(result) => self.add_result(id, result),
+            EventBody::ToolResult(result) => {
+                task.approved.retain(|call| *call != result.call_id);
+                talk.add_result(id, result);
+            }
             EventBody::Usage(usage) => {
                 task.usage.input_tokens += usage.input_tokens;
                 task.usage.output_tokens += usage.output_tokens;
@@ -166,7 +186,15 @@ impl SessionState {
                 task.inputs.push(request.clone());
             }
             EventBody::InputResolved(resolved) => {
-                task.inputs.retain(|input| input.request_id != resolved.request_id);
+                let at = task.inputs.iter().position(|input| input.request_id == resolved.request_id);
+                if let Some(InputRequested { kind: InputKind::Approval, call_id: Some(call), .. }) = at.map(|at| task.inputs.remove(at))
+                    && resolved.outcome == ResolvedOutcome::Accept
+                {
+                    if let Some(arguments) = &resolved.edited_arguments {
+                        talk.edit_call(&call, arguments);
+                    }
+                    task.approved.push(call);
+                }
                 task.resolved.push(resolved.request_id.clone());
             }
             EventBody::SteerAccepted(steer) => {
@@ -179,7 +207,7 @@ impl SessionState {
                 }
                 // Its own text: a fold for a page begins behind what was accepted before the task's start.
                 let (message_id, text) = (applied.message_id.clone(), applied.input.clone());
-                self.conversation.push(Entry::User { message_id, task: id, text, seq: event.seq });
+                talk.push(Entry::User { message_id, task: id, text, seq: event.seq });
             }
             EventBody::SteerRejected(rejected) => {
                 if let Some(steer) = task.steers.iter_mut().find(|s| s.id == rejected.steer_id) {
@@ -195,17 +223,19 @@ impl SessionState {
                     at: event.at,
                 });
             }
-            EventBody::TaskSuspended(_) => {
+            EventBody::TaskSuspended(suspended) => {
                 task.status = TaskStatus::Suspended;
+                task.suspended_for = Some(suspended.reason.clone());
                 task.clock_stops(event.at);
             }
             EventBody::TaskResumed(resumed) => {
                 task.status = TaskStatus::Running;
+                task.suspended_for = None;
                 task.running_since = Some(event.at);
                 if let Some(data) = &resumed.data {
                     let text = data.as_str().map_or_else(|| data.to_string(), str::to_owned);
                     let message_id = format!("d{}", event.seq);
-                    self.conversation.push(Entry::User { message_id, task: id, text, seq: event.seq });
+                    talk.push(Entry::User { message_id, task: id, text, seq: event.seq });
                 }
             }
             EventBody::TaskRecovering(recovering) => {
@@ -230,6 +260,21 @@ impl SessionState {
             EventBody::TaskTimeout(_) => self.end_task(id, TaskStatus::Timeout, event.at),
             _ => {}
         }
+        if own.is_some()
+            && let Some(task) = self.task_mut(id)
+            && !task.status.is_terminal()
+        {
+            task.own = own;
+        }
+    }
+
+    /// Counts for the task and for all it belongs to: they share what they may use.
+    fn count_model_call(&mut self, id: TaskId) {
+        let mut of = Some(id);
+        while let Some(task) = of.and_then(|id| self.task_mut(id)) {
+            task.model_calls += 1;
+            of = task.parent.as_ref().map(|parent| parent.task);
+        }
     }
 
     fn end_task(&mut self, id: TaskId, status: TaskStatus, at: Timestamp) {
@@ -240,7 +285,9 @@ impl SessionState {
         task.clock_stops(at);
         task.inputs.clear();
         task.void = None;
-        if task.taken_back() {
+        if task.parent.is_some() {
+            // What it came to stands in the conversation of the task it belongs to.
+        } else if task.taken_back() {
             self.conversation.remove_task(id);
         } else if let Some(partial) = task.streaming.clone() {
             self.conversation.place(Entry::Assistant {
@@ -255,34 +302,8 @@ impl SessionState {
         self.forget_old_tasks();
     }
 
-    fn add_call(&mut self, id: TaskId, seq: Seq, call: &ToolCall) {
-        let call = Call { id: call.call_id.clone(), tool: call.tool.clone(), arguments: call.arguments.clone() };
-        let turn = self.conversation.entries.iter_mut().rev().find(|entry| entry.task() == id);
-        if let Some(Entry::Assistant { calls, partial: false, .. }) = turn {
-            calls.push(call);
-            return;
-        }
-        // A call without a word before it.
-        let message_id = format!("t{seq}");
-        let entry = Entry::Assistant { message_id, task: id, text: String::new(), partial: false, seq, calls: vec![call] };
-        self.conversation.push(entry);
-    }
-
-    fn add_result(&mut self, id: TaskId, result: &ToolResult) {
-        let tool = self.conversation.open_calls(id).into_iter().find(|call| call.id == result.call_id).map(|call| call.tool);
-        let (content, is_error) = match (&result.error, &result.output) {
-            (Some(error), _) => (error.clone(), true),
-            (None, Some(Value::String(text))) => (text.clone(), false),
-            (None, Some(output)) => (output.to_string(), false),
-            (None, None) => (String::new(), false),
-        };
-        let call_id = result.call_id.clone();
-        let entry = Entry::Result { call_id, task: id, tool: tool.unwrap_or_default(), content, is_error };
-        self.conversation.answer(&result.call_id, entry);
-    }
-
     fn forget_old_tasks(&mut self) {
-        let finished = self.tasks.len() - self.line.len().min(self.tasks.len());
+        let finished = self.tasks.iter().filter(|task| task.status.is_terminal()).count();
         if finished > FINISHED_TASKS * 2 {
             let mut surplus = finished - FINISHED_TASKS;
             self.tasks.retain(|task| {

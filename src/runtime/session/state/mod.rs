@@ -3,8 +3,10 @@
 //! Every change of state is the fold of an event ([`SessionState::apply`]), so the state after a restart is the state before it.
 //! The few fields that are not folded are about the work going on in this process and are marked so.
 
+mod calls;
 mod change;
 mod fold;
+mod kin;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -15,7 +17,7 @@ use std::{collections::VecDeque, time::Duration};
 use agent_hub_protocol::{
     Cursor, Epoch, Event, EventBody, Seq, SessionId, TaskId, Timestamp,
     client_message::SteerWhen,
-    event::{InputRequested, Usage},
+    event::{InputRequested, ToolCall, ToolResult, Usage},
     snapshot::{TaskError, TaskStatus},
 };
 use serde::{Deserialize, Serialize};
@@ -25,9 +27,16 @@ pub(crate) use change::{Answer, Lookup};
 pub(crate) use work::{CallReport, ModelAsk, Work};
 
 use crate::{
-    runtime::settings::RuntimeSettings,
+    runtime::{agent::Agents, settings::RuntimeSettings},
     store::{SessionRecord, Write},
 };
+
+/// What decisions about the work of a task rest on besides the state: what was configured, and does not change while the hub runs.
+#[derive(Clone, Copy)]
+pub(crate) struct Rules<'a> {
+    pub(crate) settings: &'a RuntimeSettings,
+    pub(crate) agents: &'a Agents,
+}
 
 /// Finished tasks kept in memory; older ones are read from the log.
 const FINISHED_TASKS: usize = 64;
@@ -64,9 +73,9 @@ pub(crate) struct SessionState {
     pub(crate) tasks: Vec<Task>,
     /// Unfinished tasks in the order they run. The front runs, waits for its slot, or is suspended.
     pub(crate) line: VecDeque<TaskId>,
-    /// Not folded: the task this process works on.
+    /// Not folded: the task this process works on, and behind it those of its sub-agents, each behind the one it belongs to.
     #[serde(skip)]
-    pub(crate) active: Option<Active>,
+    pub(crate) active: Vec<Active>,
     /// Not folded: the session ends with this reason once its tasks have stopped.
     #[serde(skip)]
     pub(crate) ending: Option<&'static str>,
@@ -80,8 +89,10 @@ pub(crate) struct Active {
     pub(crate) stop: Option<(Stop, Timestamp)>,
     /// The current model call, not the task, is to be aborted.
     pub(crate) abort_call: bool,
-    /// When it got its slot.
+    /// When its work began.
     since: Timestamp,
+    /// The steps that calls began, by call.
+    steps: Vec<(String, u32)>,
 }
 
 /// Why the work of a task is being stopped.
@@ -103,6 +114,10 @@ pub(crate) struct Task {
     tools: Option<Vec<String>>,
     timeout: Duration,
     pub(crate) fingerprint: String,
+    /// Whose task it is, where a sub-agent works on it.
+    pub(crate) parent: Option<Parent>,
+    /// What is said in it, where a sub-agent works on it: no part of the session's conversation.
+    own: Option<Box<Conversation>>,
     pub(crate) attempt: u32,
     pub(crate) first_seq: Seq,
     pub(crate) last_seq: Seq,
@@ -116,6 +131,8 @@ pub(crate) struct Task {
     message_id: Option<String>,
     step: u32,
     steps_completed: u32,
+    /// Model calls begun, those of its sub-agents included.
+    model_calls: u32,
     pub(crate) cancel: Option<Cancel>,
     usage: Usage,
     result: Option<Value>,
@@ -130,7 +147,20 @@ pub(crate) struct Task {
     recovering: bool,
     pub(crate) inputs: Vec<InputRequested>,
     resolved: Vec<String>,
+    /// Calls that a person has allowed and that have no result yet.
+    approved: Vec<String>,
     steers: Vec<Steer>,
+    /// What it is suspended for.
+    suspended_for: Option<String>,
+}
+
+/// Where the task of a sub-agent comes from.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Parent {
+    pub(crate) task: TaskId,
+    /// The call its result answers.
+    pub(crate) call: String,
+    pub(crate) agent: String,
 }
 
 /// A cancel that was asked for.
@@ -213,7 +243,8 @@ impl Outbox {
 
     /// Whether it is only pieces of an answer, if anything.
     pub(crate) fn is_stream(&self) -> bool {
-        let pieces = self.events.iter().all(|event| matches!(event.body, EventBody::Token(_) | EventBody::Reasoning(_)));
+        let pieces =
+            self.events.iter().all(|event| matches!(event.body, EventBody::Token(_) | EventBody::Reasoning(_) | EventBody::ToolOutput(_)));
         pieces && self.writes.is_empty() && !self.record
     }
 }
@@ -249,7 +280,7 @@ impl SessionState {
 
     /// The front task, if it is ready to run and does not: whether it goes before others of its user (it was resumed or recovered).
     pub(crate) fn wants_slot(&self) -> Option<(TaskId, bool)> {
-        if self.active.is_some() || self.ending.is_some() {
+        if !self.active.is_empty() || self.ending.is_some() {
             return None;
         }
         let task = self.task(*self.line.front()?)?;
@@ -267,11 +298,11 @@ impl SessionState {
 
     /// When [`SessionState::on_time`] has something to do.
     pub(crate) fn next_due(&self, settings: &RuntimeSettings) -> Option<Timestamp> {
-        let work = self.active.as_ref().and_then(|active| match &active.stop {
+        let work = self.active.first().and_then(|active| match &active.stop {
             Some((_, since)) => Some(since.plus(settings.stop_grace)),
             None => self.task(active.task).map(|task| active.since.plus(task.timeout.saturating_sub(task.ran))),
         });
-        let inputs = self.tasks.iter().filter(|t| t.status == TaskStatus::Suspended);
+        let inputs = self.tasks.iter().filter(|t| !t.status.is_terminal());
         let expiry = inputs.flat_map(|t| &t.inputs).filter_map(|input| input.expires_at).min();
         [work, expiry].into_iter().flatten().min()
     }
@@ -351,6 +382,42 @@ impl Conversation {
         self.bytes = self.entries.iter().map(Entry::bytes).sum();
     }
 
+    fn add_call(&mut self, id: TaskId, seq: Seq, call: &ToolCall) {
+        let call = Call { id: call.call_id.clone(), tool: call.tool.clone(), arguments: call.arguments.clone() };
+        let turn = self.entries.iter_mut().rev().find(|entry| entry.task() == id);
+        if let Some(Entry::Assistant { calls, partial: false, .. }) = turn {
+            calls.push(call);
+            return;
+        }
+        // A call without a word before it.
+        let message_id = format!("t{seq}");
+        self.push(Entry::Assistant { message_id, task: id, text: String::new(), partial: false, seq, calls: vec![call] });
+    }
+
+    fn add_result(&mut self, id: TaskId, result: &ToolResult) {
+        let tool = self.open_calls(id).into_iter().find(|call| call.id == result.call_id).map(|call| call.tool);
+        let (content, is_error) = match (&result.error, &result.output) {
+            (Some(error), _) => (error.clone(), true),
+            (None, Some(Value::String(text))) => (text.clone(), false),
+            (None, Some(output)) => (output.to_string(), false),
+            (None, None) => (String::new(), false),
+        };
+        let call_id = result.call_id.clone();
+        let entry = Entry::Result { call_id, task: id, tool: tool.unwrap_or_default(), content, is_error };
+        self.answer(&result.call_id, entry);
+    }
+
+    /// A person has changed what a call is made with: it is what the model is shown from now on.
+    fn edit_call(&mut self, call_id: &str, arguments: &Value) {
+        let calls = self.entries.iter_mut().rev().filter_map(|entry| match entry {
+            Entry::Assistant { calls, .. } => Some(calls),
+            _ => None,
+        });
+        if let Some(call) = calls.flatten().find(|call| call.id == call_id) {
+            call.arguments.clone_from(arguments);
+        }
+    }
+
     /// Calls of the task that have no result, in the order they were made.
     pub(crate) fn open_calls(&self, task: TaskId) -> Vec<Call> {
         let mut open: Vec<&Call> = Vec::new();
@@ -370,6 +437,10 @@ impl Conversation {
             Entry::Assistant { task: of, text, .. } if *of == task && !text.is_empty() => Some(text.as_str()),
             _ => None,
         })
+    }
+
+    fn ends_with_result(&self, task: TaskId) -> bool {
+        matches!(self.entries.iter().rev().find(|entry| entry.task() == task), Some(Entry::Result { .. }))
     }
 }
 

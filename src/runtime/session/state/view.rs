@@ -72,7 +72,7 @@ impl SessionState {
 
     /// The messages that are being written.
     pub(crate) fn streamed(&self) -> impl Iterator<Item = MessageInfo> {
-        self.tasks.iter().filter(|task| !task.status.is_terminal()).filter_map(|task| {
+        self.tasks.iter().filter(|task| !task.status.is_terminal() && task.parent.is_none()).filter_map(|task| {
             let s = task.streaming.as_ref()?;
             Some(MessageInfo {
                 message_id: s.message_id.clone(),
@@ -111,6 +111,8 @@ impl Task {
             task_id: self.id,
             status: self.status,
             prompt: Some(self.prompt.clone()),
+            agent: self.parent.as_ref().map(|parent| parent.agent.clone()),
+            parent_task_id: self.parent.as_ref().map(|parent| parent.task),
             attempt: self.attempt,
             steps_completed: self.steps_completed,
             cancel_requested: self.cancel.is_some(),

@@ -1,11 +1,9 @@
 //! What the work of a task does to its session: the answer as it streams, steps, tools, the end. And what time does.
 
-use std::time::Duration;
-
 use agent_hub_protocol::{
     ErrorCode, EventBody, TaskId,
     event::{
-        InputKind, InputRequested, InputResolved, Message, Reasoning, ResolvedOutcome, Role, SteerApplied, SteerRejected, Step, StepPhase,
+        InputRequested, InputResolved, Message, Reasoning, ResolvedOutcome, Role, SteerApplied, SteerRejected, Step, StepPhase,
         TaskCancelled, TaskCompleted, TaskFailed, TaskRecovering, TaskStarted, TaskTimeout, Token, ToolCall, ToolResult,
     },
     limits::MERGED_TOKEN_BYTES,
@@ -13,14 +11,16 @@ use agent_hub_protocol::{
 };
 use serde_json::{Map, Value};
 
-use super::{Active, Call, Entry, Outbox, SessionState, Stop};
+use super::{Active, Call, Entry, Outbox, Rules, SessionState, Stop, kin::INPUT};
 use crate::{
-    provider::{CallEnd, ModelMessage, ModelToolCall, ProviderError, ProviderErrorKind},
-    runtime::{settings::RuntimeSettings, task::Delta},
+    provider::{CallEnd, ModelMessage, ModelToolCall, ProviderError, ProviderErrorKind, ToolSpec},
+    runtime::{agent::Agent, settings::RuntimeSettings, task::Delta},
 };
 
 /// Nesting of a tool's arguments; JSON readers give up at 128.
-const MAX_DEPTH: usize = 64;
+const MAX_NESTING: usize = 64;
+/// Model calls of a task when neither it nor its agent says: so many, and for an agent with sub-agents so many for each of them.
+const USUAL_STEPS: u32 = 10;
 
 /// How the last model call went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub(crate) enum Work {
     Model(Box<ModelAsk>),
     /// Run these calls.
     Tools(Vec<Call>),
+    /// Wait until something that belongs to the task has ended.
+    Wait,
     /// Nothing: the task has ended, or is being stopped.
     Nothing,
 }
@@ -47,7 +49,7 @@ pub(crate) enum Work {
 pub(crate) struct ModelAsk {
     pub(crate) messages: Vec<ModelMessage>,
     pub(crate) model: Option<String>,
-    pub(crate) tools: Vec<String>,
+    pub(crate) tools: Vec<ToolSpec>,
     pub(crate) options: Map<String, Value>,
     /// Text it may answer with, in bytes.
     pub(crate) answer_bytes: usize,
@@ -65,7 +67,7 @@ impl SessionState {
         if let Some(task) = self.task_mut(id) {
             task.running_since = Some(out.now);
         }
-        self.active = Some(Active { task: id, stop: None, abort_call: false, since: out.now });
+        self.active.push(Active { task: id, stop: None, abort_call: false, since: out.now, steps: Vec::new() });
     }
 
     /// Takes pieces of the answer in. Adjacent ones of a kind become one event.
@@ -122,62 +124,12 @@ impl SessionState {
         self.emit(out, Some(id), EventBody::ToolCall(ToolCall { call_id, tool: call.tool, arguments }));
     }
 
-    /// A call starts.
-    pub(crate) fn tool_started(&mut self, id: TaskId, call: &Call, out: &mut Outbox) {
-        if self.works_on(id) {
-            self.emit_step(id, Some(&call.tool), StepPhase::Started, Some(call.arguments.clone()), None, out);
-        }
-    }
-
-    /// A call ended.
-    pub(crate) fn tool_ended(&mut self, id: TaskId, call: &Call, result: Result<Value, String>, took: Duration, out: &mut Outbox) {
-        if !self.works_on(id) {
-            return;
-        }
-        let phase = if result.is_ok() { StepPhase::Completed } else { StepPhase::Failed };
-        let shown = match &result {
-            Ok(output) => output.clone(),
-            Err(error) => Value::String(error.clone()),
-        };
-        let (output, error) = result.map_or_else(|error| (None, Some(error)), |output| (Some(output), None));
-        let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        let body = ToolResult { call_id: call.id.clone(), output, error, duration_ms };
-        self.emit(out, Some(id), EventBody::ToolResult(body));
-        self.emit_step(id, Some(&call.tool), phase, None, Some(shown), out);
-    }
-
-    /// A call asks a person: the task waits without a slot.
-    pub(crate) fn ask_person(&mut self, id: TaskId, call: &Call, settings: &RuntimeSettings, out: &mut Outbox) {
-        if !self.works_on(id) {
-            return;
-        }
-        let question = call.arguments.get("question").and_then(Value::as_str).map(str::to_owned);
-        let schema = call.arguments.get("schema").cloned();
-        if let Some(schema) = &schema
-            && let Err(error) = jsonschema::validator_for(schema)
-        {
-            let complaint = format!("The schema is not valid: {error}");
-            self.tool_ended(id, call, Err(complaint), Duration::ZERO, out);
-            return;
-        }
-        let request_id = self.fresh_id('r');
-        let request = InputRequested {
-            request_id,
-            kind: InputKind::Input,
-            prompt: question,
-            schema,
-            call_id: Some(call.id.clone()),
-            expires_at: Some(out.now.plus(settings.input_expiry)),
-        };
-        self.emit(out, Some(id), EventBody::InputRequested(request));
-    }
-
     /// Decides what the task does next, after the last call went as reported.
-    pub(crate) fn next(&mut self, id: TaskId, report: Option<CallReport>, settings: &RuntimeSettings, out: &mut Outbox) -> Work {
+    pub(crate) fn next(&mut self, id: TaskId, report: Option<CallReport>, rules: Rules<'_>, out: &mut Outbox) -> Work {
         if !self.works_on(id) {
             return Work::Nothing;
         }
-        if let Some(active) = &mut self.active {
+        if let Some(active) = self.active_mut(id) {
             active.abort_call = false;
         }
         match report {
@@ -194,39 +146,65 @@ impl SessionState {
             }
             None => {}
         }
-        if self.task(id).is_some_and(|task| !task.inputs.is_empty()) {
-            self.put_aside(id, "input".to_owned(), out);
+        let agent = match rules.agents.of_session(self.agent_of(id)) {
+            Ok(agent) => agent,
+            Err(refusal) => {
+                self.fail(id, refusal.code, refusal.message, false, out);
+                return Work::Nothing;
+            }
+        };
+        let ready = self.decide_calls(id, &agent, rules, out);
+        if !ready.is_empty() {
+            return Work::Tools(ready);
+        }
+        if self.children_at_work(id) {
+            return Work::Wait;
+        }
+        if self.waits_for_person(id) {
+            self.put_aside(id, INPUT.to_owned(), out);
             return Work::Nothing;
         }
-        let open = self.conversation.open_calls(id);
-        if !open.is_empty() {
-            return Work::Tools(open);
-        }
         let steered = self.apply_steers(id, out);
-        let answered = matches!(report, Some(CallReport::Ended(_))) && !self.ends_with_result(id);
+        let answered = matches!(report, Some(CallReport::Ended(_))) && !self.talk_of(id).ends_with_result(id);
         if answered && !steered {
             self.complete(id, out);
             return Work::Nothing;
         }
-        self.call_model(id, settings, out)
+        self.call_model(id, &agent, rules, out)
     }
 
-    fn call_model(&mut self, id: TaskId, settings: &RuntimeSettings, out: &mut Outbox) -> Work {
-        let Some(task) = self.task(id) else { return Work::Nothing };
-        if task.step >= settings.max_steps {
-            let message = format!("Stopped after {} steps (maxSteps)", settings.max_steps);
-            self.fail(id, ErrorCode::QuotaExceeded, message, false, out);
+    fn call_model(&mut self, id: TaskId, agent: &Agent, rules: Rules<'_>, out: &mut Outbox) -> Work {
+        let (used, limit) = self.budget(id, rules);
+        if used >= limit {
+            self.fail(id, ErrorCode::QuotaExceeded, format!("Stopped after {limit} steps (maxSteps)"), false, out);
             return Work::Nothing;
         }
+        let tools = self.offered(id, agent, rules);
+        let Some(task) = self.task(id) else { return Work::Nothing };
+        let own_model = || self.model.clone().filter(|_| task.parent.is_none());
         let ask = ModelAsk {
-            messages: self.model_messages(),
-            model: task.options.as_ref().and_then(|o| o.get("model")?.as_str().map(str::to_owned)).or_else(|| self.model.clone()),
-            tools: task.tools.clone().unwrap_or_else(|| self.tools.clone()),
+            messages: self.model_messages(id),
+            model: task.options.as_ref().and_then(|o| o.get("model")?.as_str().map(str::to_owned)).or_else(own_model),
+            tools,
             options: task.options.clone().unwrap_or_default(),
-            answer_bytes: settings.answer_bytes,
+            answer_bytes: rules.settings.answer_bytes,
         };
         self.emit_step(id, None, StepPhase::Started, None, None, out);
         Work::Model(Box::new(ask))
+    }
+
+    /// Model calls made, and how many may be: of the task that all this belongs to, because sub-agents share what it may use.
+    fn budget(&self, id: TaskId, rules: Rules<'_>) -> (u32, u32) {
+        let root = self.active.first().map_or(id, |active| active.task);
+        let Some(task) = self.task(root) else { return (0, 0) };
+        let asked = task.options.as_ref().and_then(|options| options.get("maxSteps")).and_then(Value::as_u64);
+        let agent = rules.agents.of_session(self.agent_of(root)).ok();
+        let usual = agent.as_ref().map_or(USUAL_STEPS, |agent| {
+            let sub_agents = u32::try_from(agent.sub_agents.len()).unwrap_or(u32::MAX);
+            agent.max_steps.unwrap_or_else(|| USUAL_STEPS.max(USUAL_STEPS.saturating_mul(sub_agents)))
+        });
+        let limit = asked.map_or(usual, |steps| u32::try_from(steps).unwrap_or(u32::MAX));
+        (task.model_calls, limit.clamp(1, rules.settings.max_steps))
     }
 
     /// The model call broke off.
@@ -247,10 +225,10 @@ impl SessionState {
 
     /// The work of the task has stopped, whether it was told to or not. `clean`: it said so itself.
     pub(crate) fn stopped(&mut self, id: TaskId, clean: bool, out: &mut Outbox) {
-        let Some(active) = self.active.take_if(|active| active.task == id) else { return };
-        match active.stop {
-            Some((Stop::Cancel, _)) => self.finish_cancelled(id, clean, out),
-            Some((Stop::Timeout, _)) => self.finish_timeout(id, clean, out),
+        let Some(at) = self.active.iter().position(|active| active.task == id) else { return };
+        match self.active.remove(at).stop {
+            Some((Stop::Timeout, _)) if self.task(id).is_some_and(|task| task.parent.is_none()) => self.finish_timeout(id, clean, out),
+            Some((Stop::Cancel | Stop::Timeout, _)) => self.finish_cancelled(id, clean, out),
             Some((Stop::Suspend { reason }, _)) => {
                 self.close_message(id, true, out);
                 self.put_aside(id, reason, out);
@@ -265,15 +243,19 @@ impl SessionState {
 
     /// What has become due.
     pub(crate) fn on_time(&mut self, settings: &RuntimeSettings, out: &mut Outbox) {
-        if let Some(active) = self.active.clone() {
-            match active.stop {
+        if let Some(active) = self.active.first() {
+            let task = active.task;
+            match &active.stop {
                 None => {
-                    let over = self.task(active.task).is_some_and(|task| task.running_time(active.since, out.now) >= task.timeout);
-                    if let Some(active) = self.active.as_mut().filter(|_| over) {
-                        active.stop = Some((Stop::Timeout, out.now));
+                    if self.task(task).is_some_and(|task| task.running_time(active.since, out.now) >= task.timeout) {
+                        self.stop(task, &Stop::Timeout, out.now);
                     }
                 }
-                Some((_, since)) if out.now >= since.plus(settings.stop_grace) => self.stopped(active.task, false, out),
+                Some((_, since)) if out.now >= since.plus(settings.stop_grace) => {
+                    for late in self.active.iter().map(|active| active.task).rev().collect::<Vec<_>>() {
+                        self.stopped(late, false, out);
+                    }
+                }
                 Some(_) => {}
             }
         }
@@ -285,7 +267,7 @@ impl SessionState {
         let expired: Vec<(TaskId, InputRequested)> = self
             .tasks
             .iter()
-            .filter(|task| task.status == TaskStatus::Suspended)
+            .filter(|task| !task.status.is_terminal())
             .flat_map(|task| task.inputs.iter().filter(|input| due(input)).map(|input| (task.id, input.clone())))
             .collect();
         for (task, request) in expired {
@@ -296,7 +278,7 @@ impl SessionState {
 
     /// The process has started anew: a task the log says is running is run again, or ended. `reason` tells why, where it is not a restart.
     pub(crate) fn recover(&mut self, settings: &RuntimeSettings, failed_store: bool, out: &mut Outbox) {
-        self.active = None;
+        self.active.clear();
         for id in self.line.clone() {
             let Some(task) = self.task(id) else { continue };
             if task.cancel.is_some() {
@@ -307,19 +289,31 @@ impl SessionState {
             } else if task.status == TaskStatus::Running && task.attempt >= settings.max_attempts {
                 self.fail(id, ErrorCode::Interrupted, "The hub stopped while the task ran".to_owned(), true, out);
             } else if task.status == TaskStatus::Running {
-                // All of the message that was being written, also where something else was said in the middle of it.
-                let written = task.streaming.as_ref().map_or(task.solid_seq, |streaming| streaming.seq - 1);
-                let body = TaskRecovering { attempt: task.attempt + 1, discard_after: task.solid_seq.min(written) };
-                self.emit(out, Some(id), EventBody::TaskRecovering(body));
+                self.run_again(id, out);
+                for child in self.descendants(id) {
+                    if self.task(child).is_some_and(|task| task.status == TaskStatus::Running) {
+                        self.run_again(child, out);
+                    }
+                }
                 out.record = true;
             }
         }
     }
 
+    /// The task goes on from its last durable step.
+    fn run_again(&mut self, id: TaskId, out: &mut Outbox) {
+        let Some(task) = self.task(id) else { return };
+        // All of the message that was being written, also where something else was said in the middle of it.
+        let written = task.streaming.as_ref().map_or(task.solid_seq, |streaming| streaming.seq - 1);
+        let body = TaskRecovering { attempt: task.attempt + 1, discard_after: task.solid_seq.min(written) };
+        self.emit(out, Some(id), EventBody::TaskRecovering(body));
+    }
+
     pub(super) fn finish_cancelled(&mut self, id: TaskId, upstream_stopped: bool, out: &mut Outbox) {
         self.withdraw(id, "The task was cancelled", out);
         let Some(task) = self.task(id) else { return };
-        let (by, reason) = task.cancel.as_ref().map_or_else(|| ("hub".to_owned(), None), |c| (c.by.clone(), c.reason.clone()));
+        let with_its_parent = || ("hub".to_owned(), Some("the task it belongs to was stopped".to_owned()));
+        let (by, reason) = task.cancel.as_ref().map_or_else(with_its_parent, |c| (c.by.clone(), c.reason.clone()));
         let rollback = task.cancel.as_ref().is_some_and(|cancel| cancel.rollback);
         let partial = task.streaming.as_ref().map(|s| s.text.clone()).unwrap_or_default();
         self.finish(id, EventBody::TaskCancelled(TaskCancelled { reason, by, partial, upstream_stopped, rollback }), out);
@@ -342,7 +336,7 @@ impl SessionState {
     }
 
     fn complete(&mut self, id: TaskId, out: &mut Outbox) {
-        let result = Value::String(self.conversation.last_text(id).unwrap_or_default().to_owned());
+        let result = Value::String(self.talk_of(id).last_text(id).unwrap_or_default().to_owned());
         let usage = self.task(id).map(|task| task.usage).unwrap_or_default();
         self.finish(id, EventBody::TaskCompleted(TaskCompleted { result, usage }), out);
     }
@@ -350,19 +344,21 @@ impl SessionState {
     fn finish(&mut self, id: TaskId, terminal: EventBody, out: &mut Outbox) {
         self.emit(out, Some(id), terminal);
         out.record = true;
-        self.active.take_if(|active| active.task == id);
+        self.active.retain(|active| active.task != id);
+        self.answer_parent(id, out);
         self.end_if_idle(out);
     }
 
     /// Closes what a task leaves open, so that the conversation stays valid for strict vendors and no receipt stays out.
     fn withdraw(&mut self, id: TaskId, why: &str, out: &mut Outbox) {
+        self.end_children(id, out);
         let inputs = self.task(id).map(|task| task.inputs.clone()).unwrap_or_default();
         for request in inputs {
             let resolved = hub_resolution(&request, ResolvedOutcome::Withdrawn);
             self.resolve_input(id, &request, resolved, out);
         }
-        for call in self.conversation.open_calls(id) {
-            let body = ToolResult { call_id: call.id, output: None, error: Some(why.to_owned()), duration_ms: 0 };
+        for call in self.open_calls(id) {
+            let body = ToolResult { call_id: call.id, output: None, error: Some(why.to_owned()), code: None, duration_ms: 0 };
             self.emit(out, Some(id), EventBody::ToolResult(body));
         }
         let steers: Vec<(TaskId, String)> = self
@@ -396,37 +392,43 @@ impl SessionState {
         }
     }
 
-    fn emit_step(
+    /// A step of the task begins or ends: a model call, or of a tool this call.
+    pub(super) fn emit_step(
         &mut self,
         id: TaskId,
-        tool: Option<&str>,
+        call: Option<&Call>,
         phase: StepPhase,
         input: Option<Value>,
         output: Option<Value>,
         out: &mut Outbox,
     ) {
         let Some(task) = self.task(id) else { return };
-        let index = if phase == StepPhase::Started { task.step + 1 } else { task.step };
-        let name = tool.unwrap_or("model").to_owned();
-        let body = Step { index, name, tool: tool.map(str::to_owned), phase, input, output };
+        let begins = phase == StepPhase::Started;
+        let mut index = if begins { task.step + 1 } else { task.step };
+        // Calls run side by side, so that the last step begun need not be the one that ends.
+        if let (Some(call), Some(active)) = (call, self.active_mut(id)) {
+            match active.steps.iter().position(|(of, _)| *of == call.id) {
+                None if begins => active.steps.push((call.id.clone(), index)),
+                None => {}
+                Some(at) if begins => active.steps[at].1 = index,
+                Some(at) => index = active.steps.swap_remove(at).1,
+            }
+        }
+        let tool = call.map(|call| call.tool.clone());
+        let name = tool.clone().unwrap_or_else(|| "model".to_owned());
+        let body = Step { index, name, tool, call_id: call.map(|call| call.id.clone()), phase, input, output };
         self.emit(out, Some(id), EventBody::Step(body));
     }
 
-    fn works_on(&self, id: TaskId) -> bool {
-        self.active.as_ref().is_some_and(|active| active.task == id && active.stop.is_none())
-    }
-
-    fn ends_with_result(&self, id: TaskId) -> bool {
-        let last = self.conversation.entries.iter().rev().find(|entry| match entry {
-            Entry::User { task, .. } | Entry::Assistant { task, .. } | Entry::Result { task, .. } => *task == id,
-        });
-        matches!(last, Some(Entry::Result { .. }))
+    pub(super) fn works_on(&self, id: TaskId) -> bool {
+        self.active_of(id).is_some_and(|active| active.stop.is_none())
     }
 
     /// The conversation as a strict vendor takes it: every call followed by its result, the last word not the agent's.
-    fn model_messages(&self) -> Vec<ModelMessage> {
-        let mut messages: Vec<ModelMessage> = Vec::with_capacity(self.conversation.entries.len() + 1);
-        for entry in &self.conversation.entries {
+    fn model_messages(&self, id: TaskId) -> Vec<ModelMessage> {
+        let talk = self.talk_of(id);
+        let mut messages: Vec<ModelMessage> = Vec::with_capacity(talk.entries.len() + 1);
+        for entry in &talk.entries {
             match entry {
                 Entry::User { text, .. } => messages.push(ModelMessage::User(text.clone())),
                 Entry::Assistant { text, calls, .. } if text.is_empty() && calls.is_empty() => {}
@@ -472,7 +474,7 @@ fn readable(value: Value) -> Value {
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
         }
     }
-    if depth(&value) > MAX_DEPTH { Value::String(value.to_string()) } else { value }
+    if depth(&value) > MAX_NESTING { Value::String(value.to_string()) } else { value }
 }
 
 fn hub_resolution(request: &InputRequested, outcome: ResolvedOutcome) -> InputResolved {
