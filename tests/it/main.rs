@@ -1,6 +1,7 @@
 //! The hub as its users meet it: real sockets, real files, real processes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on says so")]
 
+mod agents;
 mod cli;
 mod config;
 mod conformance;

@@ -1,0 +1,3 @@
+//! Agents that act, as their users meet them.
+
+mod sub_agents;
