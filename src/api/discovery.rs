@@ -16,7 +16,10 @@ use utoipa::ToSchema;
 use super::docs::CommonErrors;
 use crate::{
     provider::ToolSpec,
-    runtime::agent::{Agent, KNOWN_TOOLS, OTHER_TOOLS, known_spec},
+    runtime::{
+        agent::{Agent, KNOWN_TOOLS, OTHER_TOOLS, known_spec},
+        template::Template,
+    },
     tool::Toolbox,
     transport::{Edge, Problem, auth::Who, credentials::PresentedCredentials},
 };
@@ -103,7 +106,7 @@ pub(super) struct Readiness {
 )]
 pub(super) async fn capabilities(State(edge): State<Arc<Edge>>, _: Who) -> Json<Capabilities> {
     let settings = edge.hub.settings();
-    let model_of = |agent: &Agent| agent.model.clone().unwrap_or_else(|| agent.provider.default_model().to_owned());
+    let model_of = |agent: &Agent| agent.model.as_ref().map_or_else(|| agent.provider.default_model(), Template::as_str).to_owned();
     let agents: Vec<AgentInfo> = edge
         .hub
         .agents()

@@ -133,6 +133,10 @@ enum Failure {
 
 /// Runs the program.
 pub fn run() -> ExitCode {
+    #[cfg(feature = "js")]
+    if let Some(arguments) = as_child() {
+        return crate::tool::code::child::main(&arguments);
+    }
     let cli = Cli::parse();
     // Before anything makes a client: two crates of the process could otherwise each choose their own cryptography.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -147,13 +151,25 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// What follows the word that makes this program the process of a script: no subcommand, because nobody is to call it, and because it has to
+/// start before anything else is set up.
+#[cfg(feature = "js")]
+fn as_child() -> Option<Vec<String>> {
+    let mut arguments = std::env::args().skip(1);
+    (arguments.next()? == crate::tool::code::CHILD_WORD).then(|| arguments.collect())
+}
+
 impl Failure {
     const fn exit_code(&self) -> u8 {
         match self {
             Failure::Config(_) | Failure::Mint(_) | Failure::Secret(_) => 2,
             Failure::Serve(failure) => match failure {
                 ServeError::PortTaken(_) | ServeError::NoFreePort { .. } => 3,
-                ServeError::Secret(_) | ServeError::Directory { .. } | ServeError::Provider { .. } => 2,
+                ServeError::Secret(_)
+                | ServeError::Directory { .. }
+                | ServeError::Provider { .. }
+                | ServeError::Agent { .. }
+                | ServeError::Tool { .. } => 2,
                 ServeError::Store(_) | ServeError::Recover(_) => 4,
                 ServeError::Listen { .. } | ServeError::Listener(_) => 1,
             },

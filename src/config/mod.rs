@@ -46,6 +46,8 @@ pub struct Config {
     pub agents: Vec<AgentConfig>,
     /// The directory agents may read files in. Made if missing; `None`: no agent reads files.
     pub workspace: Option<PathBuf>,
+    /// Tools that reach out of the conversation.
+    pub tools: ToolsConfig,
     /// The numbers of the runtime.
     pub runtime: RuntimeSettings,
     /// Logs.
@@ -232,6 +234,24 @@ pub struct VendorConfig {
     pub api_key: Option<SecretString>,
 }
 
+/// Which tools are set up.
+#[derive(Clone, Debug)]
+pub struct ToolsConfig {
+    /// Whether scripts are run, and within which bounds.
+    pub code_execution: Option<CodeLimits>,
+}
+
+/// Bounds of one script.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CodeLimits {
+    /// The longest it may take.
+    pub wall: Duration,
+    /// Of the processor.
+    pub cpu: Duration,
+    /// Of the engine, in bytes.
+    pub memory: usize,
+}
+
 /// A named agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentConfig {
@@ -245,10 +265,12 @@ pub struct AgentConfig {
     pub provider: ProviderKind,
     /// With which model; the provider's default if `None`.
     pub model: Option<String>,
+    /// Who is asked when that one does not begin to answer, and with which model.
+    pub fallbacks: Vec<(ProviderKind, Option<String>)>,
     /// Tools it may always call.
     pub tools: Vec<String>,
-    /// Tools whose calls wait for a person's yes.
-    pub approve: Vec<String>,
+    /// Tools whose calls wait for a person's yes: always, or where a rule says so.
+    pub approve: Vec<(String, Option<String>)>,
     /// Agents it may hand work to.
     pub sub_agents: Vec<String>,
     /// Model calls of one task.

@@ -11,16 +11,20 @@ use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{
-    AgentConfig, AuthConfig, AuthMode, Config, FsyncPolicy, Inputs, JwksAlgorithm, LogConfig, LogFormat, MessageRate, Mistake,
-    ProviderConfig, ProviderKind, ServerConfig, Source, StorageConfig, StorageKind, Synchronous, VendorConfig,
+    AgentConfig, AuthConfig, AuthMode, CodeLimits, Config, FsyncPolicy, Inputs, JwksAlgorithm, LogConfig, LogFormat, MessageRate, Mistake,
+    ProviderConfig, ProviderKind, ServerConfig, Source, StorageConfig, StorageKind, Synchronous, ToolsConfig, VendorConfig,
     layers::Layers,
     reader::Reader,
     secrets,
     value::{Bytes, HttpUrl, Origin, Setting, choice},
 };
-use crate::runtime::{
-    RuntimeSettings,
-    settings::{DailyQuota, QuotaSettings, RateSettings},
+use crate::{
+    expression::Expression,
+    runtime::{
+        RuntimeSettings,
+        settings::{DailyQuota, QuotaSettings, RateSettings},
+        template::Template,
+    },
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -68,6 +72,7 @@ pub(super) fn read(inputs: &Inputs) -> Result<Config, Vec<Mistake>> {
     let agents = agents(r, &provider, &default_agent);
     require_keys(r, &provider, &agents);
     let workspace = workspace(r);
+    let tools = tools(r);
     let (log, otlp_endpoint) = observability(r);
     let report = reader.finish()?;
     Ok(Config {
@@ -80,6 +85,7 @@ pub(super) fn read(inputs: &Inputs) -> Result<Config, Vec<Mistake>> {
         default_agent,
         agents,
         workspace,
+        tools,
         runtime,
         log,
         otlp_endpoint,
@@ -397,14 +403,22 @@ fn agent(r: &mut Reader, name: &str, provider: &ProviderConfig) -> AgentConfig {
         r.refuse(&format!("agents.{name}"), "an agent's name has lower-case letters, digits, - and _, at most 64");
     }
     let description = r.take(&key("description"), "What it is for, for people.", "A helpful assistant".to_owned());
-    let instructions =
-        r.optional(&key("instructions"), "What the model is told before the conversation.", &"You are a helpful assistant.".to_owned());
+    let instructions = r.optional(
+        &key("instructions"),
+        "What the model is told first; {{ userContext.language }} and the like are filled in.",
+        &"You are a helpful assistant.".to_owned(),
+    );
     let kind = r.take(&key("provider"), "Of [provider] unless set.", provider.kind);
     let own = r.optional(&key("model"), "Of [provider] unless set.", &"gpt-5-mini".to_owned());
     // A model's name means something to one vendor only.
     let model = own.or_else(|| provider.model.clone().filter(|_| kind == provider.kind));
-    let tools = r.take(&key("tools"), "It may always call these; \"files__*\" means all that begin so.", Vec::new());
-    let approve = r.take(&key("approve"), "Calls of these wait for a person's yes.", Vec::new());
+    let fallbacks: Vec<String> =
+        r.take(&key("fallbacks"), "Asked when that one does not begin to answer: \"anthropic\", \"openai/gpt-5-mini\".", Vec::new());
+    let fallbacks = fallbacks.iter().filter_map(|text| fallback(r, &key("fallbacks"), text)).collect();
+    let tools: Vec<String> = r.take(&key("tools"), "It may always call these; \"files__*\" means all that begin so.", Vec::new());
+    let approve: Vec<String> =
+        r.take(&key("approve"), "Calls of these wait for a yes; \"file_write: arguments.path != 'notes.txt'\": of those.", Vec::new());
+    let approve = approve.iter().map(|text| approval(r, &key("approve"), text)).collect();
     let sub_agents: Vec<String> = r.take(&key("sub_agents"), "Agents it may hand work to.", Vec::new());
     let max_steps =
         r.optional(&key("max_steps"), "Model calls of one task, sub-agents' included. Not set: 10, or 10 for each sub-agent.", &10);
@@ -418,12 +432,53 @@ fn agent(r: &mut Reader, name: &str, provider: &ProviderConfig) -> AgentConfig {
     if max_steps == Some(0) {
         r.refuse(&key("max_steps"), "must be at least 1");
     }
-    AgentConfig { name: name.to_owned(), description, instructions, provider: kind, model, tools, approve, sub_agents, max_steps }
+    let texts =
+        [("instructions", instructions.iter().collect()), ("model", model.iter().collect()), ("tools", tools.iter().collect::<Vec<_>>())];
+    for (field, text) in texts.into_iter().flat_map(|(field, texts)| texts.into_iter().map(move |text| (field, text))) {
+        if let Err(error) = Template::parse(text.clone()) {
+            r.refuse(&key(field), format!("cannot be read: {error}"));
+        }
+    }
+    AgentConfig {
+        name: name.to_owned(),
+        description,
+        instructions,
+        provider: kind,
+        model,
+        fallbacks,
+        tools,
+        approve,
+        sub_agents,
+        max_steps,
+    }
+}
+
+/// `file_write`, or `file_write: arguments.path != "notes.txt"`.
+fn approval(r: &mut Reader, key: &str, text: &str) -> (String, Option<String>) {
+    let (tool, rule) = text.split_once(':').map_or((text, None), |(tool, rule)| (tool, Some(rule.trim().to_owned())));
+    if let Some(Err(error)) = rule.clone().map(Expression::parse) {
+        r.refuse(key, format!("the rule for {} cannot be read: {error}", tool.trim()));
+    }
+    (tool.trim().to_owned(), rule)
+}
+
+/// `anthropic`, or `openai/gpt-5-mini`.
+fn fallback(r: &mut Reader, key: &str, text: &str) -> Option<(ProviderKind, Option<String>)> {
+    let (kind, model) = text.split_once('/').map_or((text, None), |(kind, model)| (kind, Some(model.to_owned())));
+    let known = ProviderKind::parse(kind).filter(|_| model.as_ref().is_none_or(|model| !model.is_empty()));
+    if known.is_none() {
+        r.refuse(
+            key,
+            format!("{text:?} is not a provider, or a provider, a slash and a model; the providers: {}", ProviderKind::allowed()),
+        );
+    }
+    known.map(|kind| (kind, model))
 }
 
 /// Every vendor somebody relies on needs a key; one that only imitates OpenAI may do without.
 fn require_keys(r: &mut Reader, provider: &ProviderConfig, agents: &[AgentConfig]) {
-    let used = |kind| provider.kind == kind || agents.iter().any(|agent| agent.provider == kind);
+    let asks = |agent: &AgentConfig, kind| agent.provider == kind || agent.fallbacks.iter().any(|(fallback, _)| *fallback == kind);
+    let used = |kind| provider.kind == kind || agents.iter().any(|agent| asks(agent, kind));
     let openai = &provider.openai;
     if used(ProviderKind::OpenAi) && openai.api_key.is_none() && openai.base_url.is_none() {
         r.refuse("provider.openai.api_key", "is needed for openai: set OPENAI_API_KEY (or OPENAI_BASE_URL of a server that needs none)");
@@ -441,6 +496,20 @@ fn workspace(r: &mut Reader) -> Option<PathBuf> {
         r.refuse("workspace.path", format!("{} is not a directory", path.display()));
     }
     Some(path)
+}
+
+fn tools(r: &mut Reader) -> ToolsConfig {
+    r.section("tools.code_execution", "JavaScript, in a process that is locked up and killed when its time is over");
+    let enabled = r.take("tools.code_execution.enabled", "Off unless set; needs Landlock and seccomp.", false);
+    let wall =
+        r.within("tools.code_execution.wall", "The longest a script may take.", 30 * SECOND, Duration::from_millis(100), 10 * MINUTE);
+    let cpu = r.within("tools.code_execution.cpu", "Of the processor.", 2 * SECOND, SECOND, 10 * MINUTE);
+    let (least, most) = (Bytes(8 * 1024 * 1024), Bytes(512 * 1024 * 1024));
+    let Bytes(memory) = r.within("tools.code_execution.memory", "Of its engine.", Bytes(64 * 1024 * 1024), least, most);
+    if enabled && !cfg!(feature = "js") {
+        r.refuse("tools.code_execution.enabled", "this build has no JavaScript engine (feature js)");
+    }
+    ToolsConfig { code_execution: enabled.then_some(CodeLimits { wall, cpu, memory }) }
 }
 
 fn observability(r: &mut Reader) -> (LogConfig, Option<String>) {

@@ -3,10 +3,11 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use agent_hub_protocol::ErrorCode;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::refusal::Refusal;
+use super::{refusal::Refusal, template::Template};
 use crate::{
+    expression::Expression,
     provider::{SharedProvider, ToolSpec},
     tool::Toolbox,
 };
@@ -36,13 +37,16 @@ pub struct Agent {
     /// What it is for, for people.
     pub description: String,
     /// What the model is told before the conversation.
-    pub instructions: Option<String>,
+    pub instructions: Option<Template>,
     /// Who answers.
     pub provider: SharedProvider,
-    /// The model, unless the session or task names one.
-    pub model: Option<String>,
-    /// Tools it may always call, besides those of the session or task. A name that ends with `*` means all that begin so.
-    pub tools: Vec<String>,
+    /// The model, unless the session or task names one; the provider's default where it comes out empty.
+    pub model: Option<Template>,
+    /// Who answers, and with which model, when the one before does not begin to.
+    pub fallbacks: Vec<Fallback>,
+    /// Tools it may always call, besides those of the session or task. A name that ends with `*` means all that begin so; one that comes
+    /// out empty means none.
+    pub tools: Vec<Template>,
     /// Agents it may hand work to, by name.
     pub sub_agents: Vec<String>,
     /// Model calls of one task, those of its sub-agents included, unless the task says.
@@ -51,13 +55,39 @@ pub struct Agent {
     pub approvals: BTreeMap<String, Approval>,
 }
 
+/// Another model to ask.
+#[derive(Clone, Debug)]
+pub struct Fallback {
+    /// Who answers.
+    pub provider: SharedProvider,
+    /// The provider's default if `None`.
+    pub model: Option<String>,
+}
+
 /// Whether a call waits for a person's yes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Approval {
     /// It does not.
     Never,
     /// It does.
     Always,
+    /// It does where this is true of its `arguments`, its `tool` and the `userContext`; and where that cannot be said.
+    When(Expression),
+}
+
+impl Approval {
+    /// Whether this call waits.
+    pub fn is_wanted(&self, tool: &str, arguments: &Value, user_context: &Value) -> bool {
+        match self {
+            Approval::Never => false,
+            Approval::Always => true,
+            Approval::When(rule) => {
+                let tool = Value::from(tool);
+                let said = rule.evaluate(&[("tool", &tool), ("arguments", arguments), ("userContext", user_context)]);
+                !matches!(said, Ok(Value::Bool(false)))
+            }
+        }
+    }
 }
 
 impl Agent {
@@ -69,6 +99,7 @@ impl Agent {
             instructions: None,
             provider,
             model: None,
+            fallbacks: Vec::new(),
             tools: Vec::new(),
             sub_agents: Vec::new(),
             max_steps: None,
@@ -77,11 +108,11 @@ impl Agent {
     }
 
     /// Whether a call of this tool waits for a person. The exact name counts more than a beginning, a longer beginning more than a shorter.
-    pub fn approval(&self, tool: &str) -> Approval {
+    pub fn approval(&self, tool: &str) -> &Approval {
         let fits = |name: &str| name.strip_suffix('*').map_or(name == tool, |beginning| tool.starts_with(beginning));
         let rank = |name: &str| (!name.ends_with('*'), name.len());
         let best = self.approvals.iter().filter(|(name, _)| fits(name)).max_by_key(|(name, _)| rank(name));
-        best.map_or(Approval::Never, |(_, approval)| *approval)
+        best.map_or(&Approval::Never, |(_, approval)| approval)
     }
 }
 

@@ -15,6 +15,7 @@ pub mod scheduler;
 pub mod session;
 pub mod settings;
 pub mod task;
+pub mod template;
 
 pub use hub::Hub;
 pub use identity::{Plan, Principal};

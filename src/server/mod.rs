@@ -77,6 +77,22 @@ pub enum ServeError {
     /// What is in the store.
     #[error("the store cannot be read")]
     Recover(#[source] StoreError),
+    /// A tool that was asked for.
+    #[error("the tool {name} cannot be had: {reason}")]
+    Tool {
+        /// Which.
+        name: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// An agent's texts.
+    #[error("the agent {name} cannot be made: {reason}")]
+    Agent {
+        /// Which.
+        name: String,
+        /// Why.
+        reason: String,
+    },
     /// A model vendor's client.
     #[error("the provider {name} cannot be made: {reason}")]
     Provider {
@@ -118,7 +134,7 @@ pub async fn start(config: Config, metrics: MetricsHandle, stop: &CancellationTo
     make_directories(&config)?;
     let auth = Arc::new(Authenticator::open(&config.auth)?);
     let store = parts::open_store(&config.storage)?;
-    let agents = parts::agents(&config)?;
+    let agents = parts::agents(&config, parts::tools(&config).await?)?;
     let hub = Hub::start(HubParts { settings: config.runtime.clone(), store, agents, metrics: Metrics::register() });
     let recovered = hub.recover().await.map_err(ServeError::Recover)?;
     if recovered > 0 {

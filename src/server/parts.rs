@@ -6,6 +6,7 @@ use metrics::{counter, histogram};
 
 use crate::{
     config::{AgentConfig, Config, ProviderConfig, ProviderKind, StorageConfig, StorageKind},
+    expression::Expression,
     provider::{
         SharedProvider,
         anthropic::Anthropic,
@@ -14,17 +15,25 @@ use crate::{
         resilient::{Resilient, ResilientConfig},
         vendor::{VendorConfig, VendorConfigError},
     },
-    runtime::agent::{Agent, Agents, Approval},
+    runtime::{
+        agent::{Agent, Agents, Approval, Fallback},
+        template::Template,
+    },
     store::{
         OpenError, SharedStore, View,
         file::{FileConfig, FileStore, FileView},
         memory::MemoryStore,
         sqlite::{Commit, SqliteConfig, SqliteStore, SqliteView},
     },
-    tool::Toolbox,
+    tool::{SharedTool, Toolbox},
 };
 
 use super::ServeError;
+#[cfg(feature = "js")]
+use crate::{
+    config::CodeLimits,
+    tool::code::{CodeConfig, CodeTool},
+};
 
 /// The models of vendors where nobody names one.
 const OPENAI_MODEL: &str = "gpt-5-mini";
@@ -71,26 +80,74 @@ fn count_commits() -> Arc<dyn Fn(&Commit) + Send + Sync> {
 }
 
 /// The configured agents. One provider of each kind is shared by all who use it, so that they share its breaker too.
-pub(super) fn agents(config: &Config) -> Result<Agents, ServeError> {
-    let mut providers: BTreeMap<ProviderKind, SharedProvider> = BTreeMap::new();
-    let mut agents = Vec::with_capacity(config.agents.len());
-    for agent in config.agents.clone() {
-        let kind = agent.provider;
-        let provider = match providers.get(&kind) {
-            Some(provider) => Arc::clone(provider),
-            None => Arc::clone(providers.entry(kind).or_insert(provider(kind, &config.provider)?)),
-        };
-        agents.push(configured(agent, provider));
-    }
+pub(super) fn agents(config: &Config, tools: Toolbox) -> Result<Agents, ServeError> {
+    let mut providers = Providers { config: &config.provider, made: BTreeMap::new() };
+    let mut agents = config.agents.iter().map(|agent| configured(agent, &mut providers)).collect::<Result<Vec<_>, _>>()?;
     // The configuration has checked that the default one is among them.
     let default = agents.iter().position(|agent| agent.name == config.default_agent).unwrap_or_default();
-    Ok(Agents::new(agents.swap_remove(default), agents, Toolbox::default()))
+    Ok(Agents::new(agents.swap_remove(default), agents, tools))
 }
 
-fn configured(config: AgentConfig, provider: SharedProvider) -> Agent {
-    let AgentConfig { name, description, instructions, provider: _, model, tools, approve, sub_agents, max_steps } = config;
-    let approvals = approve.into_iter().map(|tool| (tool, Approval::Always)).collect();
-    Agent { name, description, instructions, provider, model, tools, sub_agents, max_steps, approvals }
+/// The configured tools.
+///
+/// # Errors
+/// One that was asked for cannot be had here.
+pub(super) async fn tools(config: &Config) -> Result<Toolbox, ServeError> {
+    let mut own: Vec<SharedTool> = Vec::new();
+    #[cfg(feature = "js")]
+    if let Some(limits) = config.tools.code_execution {
+        own.push(code_tool(limits).await.map_err(|reason| ServeError::Tool { name: "code_execution", reason })?);
+    }
+    Toolbox::new(own, Vec::new()).map_err(|error| ServeError::Tool { name: "tools", reason: error.to_string() })
+}
+
+#[cfg(feature = "js")]
+async fn code_tool(limits: CodeLimits) -> Result<SharedTool, String> {
+    let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    let CodeLimits { wall, cpu, memory } = limits;
+    let config = CodeConfig { wall, cpu, memory, ..CodeConfig::new(program) };
+    let tool = CodeTool::locked(config).await.map_err(|error| error.to_string())?;
+    Ok(Arc::new(tool))
+}
+
+/// One of each kind, shared by all who use it.
+struct Providers<'a> {
+    config: &'a ProviderConfig,
+    made: BTreeMap<ProviderKind, SharedProvider>,
+}
+
+impl Providers<'_> {
+    fn get(&mut self, kind: ProviderKind) -> Result<SharedProvider, ServeError> {
+        if let Some(made) = self.made.get(&kind) {
+            return Ok(Arc::clone(made));
+        }
+        let made = provider(kind, self.config)?;
+        self.made.insert(kind, Arc::clone(&made));
+        Ok(made)
+    }
+}
+
+fn configured(config: &AgentConfig, providers: &mut Providers<'_>) -> Result<Agent, ServeError> {
+    let template = |text: &String| {
+        Template::parse(text.clone()).map_err(|error| ServeError::Agent { name: config.name.clone(), reason: error.to_string() })
+    };
+    let fallback = |(kind, model): &(ProviderKind, Option<String>)| Ok(Fallback { provider: providers.get(*kind)?, model: model.clone() });
+    let approval = |(tool, rule): &(String, Option<String>)| {
+        let wrong = |reason: String| ServeError::Agent { name: config.name.clone(), reason };
+        let rule = rule.clone().map(Expression::parse).transpose().map_err(|error| wrong(error.to_string()))?;
+        Ok::<_, ServeError>((tool.clone(), rule.map_or(Approval::Always, Approval::When)))
+    };
+    let fallbacks = config.fallbacks.iter().map(fallback).collect::<Result<Vec<_>, ServeError>>()?;
+    Ok(Agent {
+        instructions: config.instructions.as_ref().map(template).transpose()?,
+        model: config.model.as_ref().map(template).transpose()?,
+        fallbacks,
+        tools: config.tools.iter().map(template).collect::<Result<_, _>>()?,
+        sub_agents: config.sub_agents.clone(),
+        max_steps: config.max_steps,
+        approvals: config.approve.iter().map(approval).collect::<Result<_, _>>()?,
+        ..Agent::new(&config.name, &config.description, providers.get(config.provider)?)
+    })
 }
 
 fn provider(kind: ProviderKind, config: &ProviderConfig) -> Result<SharedProvider, ServeError> {

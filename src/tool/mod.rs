@@ -1,5 +1,7 @@
 //! What an agent may call. The runtime sees [`Tool`] and nothing behind it.
 
+#[cfg(feature = "js")]
+pub mod code;
 pub mod toolbox;
 
 use std::{fmt, sync::Arc, time::Duration};

@@ -3,12 +3,13 @@
 use std::{fs, path::Path};
 
 /// What each layer may name of the crate besides itself.
-const MAY_USE: [(&str, &[&str]); 7] = [
+const MAY_USE: [(&str, &[&str]); 8] = [
     ("store", &[]),
     ("provider", &[]),
     // Of the provider only how a model is told of a tool.
     ("tool", &["provider"]),
-    ("runtime", &["store", "provider", "tool"]),
+    ("expression", &[]),
+    ("runtime", &["store", "provider", "tool", "expression"]),
     ("transport", &["runtime", "api"]),
     // Of the store only the shapes that the runtime hands through: records and why something failed. Of tools what there is.
     ("api", &["runtime", "transport", "store", "provider", "tool"]),
@@ -30,7 +31,13 @@ fn sources(folder: &Path, out: &mut Vec<(String, String)>) {
 
 fn layer(name: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
-    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(name), &mut found);
+    let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(name);
+    if place.is_dir() {
+        sources(&place, &mut found);
+    } else {
+        let file = place.with_extension("rs");
+        found.push((file.display().to_string(), fs::read_to_string(&file).expect("a source")));
+    }
     assert!(!found.is_empty(), "{name} has sources");
     found
 }

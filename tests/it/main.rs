@@ -14,5 +14,6 @@ mod provider;
 mod resume;
 mod soak_small;
 mod support;
+mod tools;
 mod trouble;
 mod ws;

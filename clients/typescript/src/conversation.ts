@@ -54,6 +54,14 @@ export interface TaskView {
   readonly id: string;
   readonly status: TaskStatus;
   readonly prompt: string;
+  /** The task that handed it to a sub-agent: what is said in it is no part of the conversation, but stands in `text`. */
+  readonly parentTaskId?: string;
+  /** The agent that works on it, where it is not the session's. */
+  readonly agent?: string;
+  /** The call of the parent that its result answers. */
+  readonly callId?: string;
+  /** What a sub-agent has said so far; the newest of it. */
+  readonly text?: string;
   readonly context?: string;
   readonly onBusy?: OnBusy;
   /** Unfinished tasks ahead of it when it was queued. */
@@ -91,6 +99,7 @@ export interface StepView {
   /** `model`, or the tool's name. */
   readonly name: string;
   readonly tool?: string;
+  readonly callId?: string;
   readonly phase: "started" | "completed" | "failed";
   readonly input?: unknown;
   readonly output?: unknown;
@@ -103,8 +112,12 @@ export interface ToolCallView {
   readonly callId: string;
   readonly tool: string;
   readonly arguments: unknown;
+  /** What it says while it runs; the newest of it. */
+  readonly said?: string;
   readonly output?: unknown;
   readonly error?: string;
+  /** What kind of failure: `invalid_arguments`, `refused`, `timed_out`, ... */
+  readonly code?: string;
   readonly durationMs?: number;
   readonly at: string;
   /** Whether there is a result: `output` may be `null`. */
@@ -130,7 +143,7 @@ const MESSAGE_CHARS = 4 * 1024 * 1024;
 const FINISHED_TASKS = 64;
 /** Steps, tool calls and steering inputs of one task, each; the newest stay. */
 const DETAILS = 500;
-/** Characters of reasoning of one task; the newest stay. */
+/** Characters of the reasoning of one task, of what a sub-agent says, and of what a call says; the newest stay. */
 const REASONING = 64 * 1024;
 
 /** A session of which nothing is known. With a position: what comes behind it is folded into an empty conversation. */
@@ -189,7 +202,7 @@ export function isOver(status: TaskStatus): status is "completed" | "failed" | "
 }
 
 function taskOf(info: TaskInfo): TaskView {
-  const { taskId, status, prompt, attempt, stepsCompleted, cancelRequested, partial, result, error, usage, createdAt, startedAt, completedAt, firstSeq } = info;
+  const { taskId, status, prompt, attempt, stepsCompleted, cancelRequested, partial, result, error, usage, createdAt, startedAt, completedAt, firstSeq, agent, parentTaskId } = info;
   return {
     id: taskId,
     status,
@@ -206,6 +219,8 @@ function taskOf(info: TaskInfo): TaskView {
     recovering: false,
     createdAt,
     firstSeq,
+    ...(agent === undefined ? {} : { agent }),
+    ...(parentTaskId === undefined ? {} : { parentTaskId, ...(partial === undefined ? {} : { text: partial.text }) }),
     ...(partial === undefined ? {} : { partial }),
     ...(result === undefined ? {} : { result }),
     ...(error === undefined ? {} : { error }),
@@ -235,7 +250,7 @@ function folded(before: Conversation, event: HubEvent): Conversation {
 }
 
 function queued(before: Conversation, { taskId, seq, at, data }: EventOf<"task_queued">): Conversation {
-  const { prompt, context, onBusy, position, timeoutMs } = data;
+  const { prompt, context, onBusy, position, timeoutMs, agent, parentTaskId, callId } = data;
   const task: TaskView = {
     id: taskId,
     status: "queued",
@@ -256,8 +271,13 @@ function queued(before: Conversation, { taskId, seq, at, data }: EventOf<"task_q
     firstSeq: seq,
     ...(context === undefined ? {} : { context }),
     ...(onBusy === undefined ? {} : { onBusy }),
+    ...(agent === undefined ? {} : { agent }),
+    ...(parentTaskId === undefined ? {} : { parentTaskId }),
+    ...(callId === undefined ? {} : { callId }),
   };
-  const atWork = before.tasks.filter(({ status }) => status === "running" || status === "suspended").length;
+  // The task of a sub-agent waits for no turn, and belongs to one that was counted.
+  if (parentTaskId !== undefined) return { ...before, tasks: trimmed([...before.tasks, task]) };
+  const atWork = before.tasks.filter(({ status, parentTaskId }) => parentTaskId === undefined && (status === "running" || status === "suspended")).length;
   const queue = [...before.queue];
   queue.splice(Math.max(0, position - atWork), 0, taskId);
   const session = { ...before.session, taskCount: before.session.taskCount + 1 };
@@ -268,6 +288,10 @@ function queued(before: Conversation, { taskId, seq, at, data }: EventOf<"task_q
 function written(before: Conversation, { taskId, seq, data: { messageId, token } }: EventOf<"token">): Conversation {
   const task = before.tasks.findLast(({ id }) => id === taskId);
   if (!task) return before;
+  if (task.parentTaskId !== undefined) {
+    const partial = { messageId, text: (task.partial?.messageId === messageId ? task.partial.text : "") + token };
+    return { ...before, tasks: replaced(before.tasks, { ...task, partial, text: ((task.text ?? "") + token).slice(-REASONING) }) };
+  }
   const open = before.messages.findLastIndex((message) => message.streaming && message.id === messageId);
   const opened = before.messages[open];
   if (opened) {
@@ -300,6 +324,11 @@ function ofTask(before: Conversation, event: TaskEvent): Conversation {
       const { callId, tool, arguments: given } = event.data;
       const call: ToolCallView = { callId, tool, arguments: given, at: event.at, done: false, seq: event.seq };
       return become({ toolCalls: newest([...task.toolCalls, call]) });
+    }
+    case "tool_output": {
+      const { callId, output } = event.data;
+      const said = (call: ToolCallView): ToolCallView => ({ ...call, said: ((call.said ?? "") + output).slice(-REASONING) });
+      return become({ toolCalls: task.toolCalls.map((call) => (call.callId === callId ? said(call) : call)) });
     }
     case "tool_result": {
       const { callId, ...result } = event.data;
@@ -374,7 +403,9 @@ function started(before: Conversation, task: TaskView, { seq, at, data }: EventO
 
 function stepped(task: TaskView, { seq, at, data }: EventOf<"step">): Partial<TaskView> {
   if (data.phase === "started") return { steps: newest([...task.steps, { ...data, startedAt: at, seq }]) };
-  const open = task.steps.findLastIndex((step) => step.index === data.index && step.name === data.name && step.phase === "started");
+  // Calls run side by side: what ends need not be what began last.
+  const same = (step: StepView): boolean => step.index === data.index && step.name === data.name && step.callId === data.callId;
+  const open = task.steps.findLastIndex((step) => same(step) && step.phase === "started");
   const opened = task.steps[open];
   // Without a beginning where the task was taken over from a snapshot.
   const step: StepView = { startedAt: at, seq, ...opened, ...data, endedAt: at };
@@ -388,7 +419,7 @@ function spoken(before: Conversation, task: TaskView, { seq, data }: EventOf<"me
   const streamed = before.messages.find((message) => message.streaming && message.taskId === task.id);
   const messages = before.messages.filter((message) => message !== streamed);
   const after = { ...before, messages, tasks: replaced(before.tasks, rest) };
-  if (data.text === "") return after;
+  if (data.text === "" || task.parentTaskId !== undefined) return after;
   const { messageId, role, text, partial } = data;
   return put(after, { id: messageId, taskId: task.id, role, text, partial: partial ?? false, streaming: false, seq: streamed?.seq ?? seq });
 }
@@ -408,6 +439,7 @@ function failed(before: Conversation, task: TaskView, { seq, at, data }: EventOf
   const ended: TaskView = { ...task, status: "failed", error: { code, message } };
   const streams = before.messages.some((other) => other.streaming && other.taskId === task.id);
   if (streams) return over(before, ended, at);
+  if (task.parentTaskId !== undefined) return over(before, ended, at);
   const lost = task.voided ?? (partial && messageId && !before.messages.some(({ id }) => id === messageId) ? spokenTo(messageId, partial, task.id, seq) : undefined);
   if (!lost) return over(before, ended, at);
   return over({ ...before, messages: [...before.messages, lost] }, { ...ended, partial: { messageId: lost.id, text: lost.text } }, at);
@@ -449,8 +481,9 @@ const spokenTo = (id: string, text: string, taskId: string, seq: number): Messag
   seq,
 });
 
-/** A finished message: behind the finished ones, before what is being written. */
+/** A finished message: behind the finished ones, before what is being written. What a sub-agent is told and says has no place here. */
 function put(conversation: Conversation, message: Message): Conversation {
+  if (conversation.tasks.some(({ id, parentTaskId }) => id === message.taskId && parentTaskId !== undefined)) return conversation;
   const { messages } = conversation;
   const at = messages.findLastIndex((other) => !other.streaming) + 1;
   return bounded({ ...conversation, messages: messages.toSpliced(at, 0, message) });

@@ -53,6 +53,7 @@ export const EVENT_TYPES = known<Event["type"]>({
   token: 1,
   reasoning: 1,
   tool_call: 1,
+  tool_output: 1,
   tool_result: 1,
   message: 1,
   usage: 1,

@@ -113,7 +113,37 @@ for (const [how, answer] of [
   // It does not notice that nobody reads it.
   ["that is detached", () => new Response(new ReadableStream({ start: (stream) => stream.enqueue(new TextEncoder().encode(": hello\n\ndata: {}\n\n")) }))],
 ]) {
-  test(`event streams: the place of one ${how} is free`, async () => {
+  test("what a sub-agent says stands with its task and not in the conversation", () => {
+  const [task, child] = [crypto.randomUUID(), crypto.randomUUID()];
+  const call = { callId: "c2", tool: "delegate_task", arguments: { agent: "helper", task: "sum" } };
+  const all = [
+    event(1, "session_created", { epoch: "e1", agent: "a", tools: [], createdAt: "2026-11-20T14:02:01.000Z" }),
+    { ...event(2, "task_queued", { prompt: "go", position: 0, timeoutMs: 1 }), taskId: task },
+    { ...event(3, "task_started", { attempt: 1, messageId: "m1" }), taskId: task },
+    { ...event(4, "tool_call", call), taskId: task },
+    { ...event(5, "step", { index: 2, name: "delegate_task", tool: "delegate_task", callId: "c2", phase: "started" }), taskId: task },
+    { ...event(6, "task_queued", { prompt: "sum", position: 0, timeoutMs: 1, agent: "helper", parentTaskId: task, callId: "c2" }), taskId: child },
+    { ...event(7, "task_started", { attempt: 1, messageId: "m3" }), taskId: child },
+    { ...event(8, "token", { messageId: "m4", token: "the " }), taskId: child },
+    { ...event(9, "tool_output", { callId: "c2", output: "half " }), taskId: task },
+    { ...event(10, "token", { messageId: "m4", token: "sum" }), taskId: child },
+    { ...event(11, "tool_output", { callId: "c2", output: "way" }), taskId: task },
+    { ...event(12, "message", { messageId: "m4", role: "assistant", text: "the sum" }), taskId: child },
+    { ...event(13, "task_completed", { result: "the sum", usage: { inputTokens: 0, outputTokens: 0 } }), taskId: child },
+    { ...event(14, "tool_result", { callId: "c2", output: "the sum", durationMs: 3 }), taskId: task },
+    { ...event(15, "step", { index: 2, name: "delegate_task", tool: "delegate_task", callId: "c2", phase: "completed" }), taskId: task },
+  ];
+  const conversation = all.reduce(reduce, emptyConversation(SESSION));
+  assert.deepEqual(conversation.messages.map(({ id }) => id), ["m1"]);
+  assert.equal(conversation.session.taskCount, 1);
+  assert.deepEqual(conversation.queue, []);
+  const [parent, sub] = conversation.tasks;
+  assert.deepEqual([sub.parentTaskId, sub.agent, sub.callId, sub.text, sub.result], [task, "helper", "c2", "the sum", "the sum"]);
+  assert.deepEqual([parent.toolCalls[0].said, parent.toolCalls[0].output, parent.toolCalls[0].done], ["half way", "the sum", true]);
+  assert.deepEqual(parent.steps.map(({ phase, callId }) => [phase, callId]), [["completed", "c2"]]);
+});
+
+test(`event streams: the place of one ${how} is free`, async () => {
     const fetch = async (address) => (String(address).includes("/events") ? answer() : Response.json({ cursor: "e1.0" }));
     const refused = [];
     const answered = new Promise((resolve) => {

@@ -51,7 +51,9 @@ impl Cancelled {
 /// # Errors
 /// The server does not start, or breaks.
 pub(super) async fn acknowledged(programs: &Programs, kind: Kind, sessions: usize, pace_ms: u32) -> anyhow::Result<Cancelled> {
-    let server = Server::start(programs, kind, &[]).await?;
+    // At full speed the usual bound of an answer is reached before it is cancelled.
+    let long = ("AGENT_HUB_RUNTIME__ANSWER_BYTES", "64 MiB".to_owned());
+    let server = Server::start(programs, kind, &[long]).await?;
     cancel_all(&server, sessions, pace_ms).await.map(|(cancelled, _)| cancelled)
 }
 

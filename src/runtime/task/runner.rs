@@ -238,39 +238,56 @@ impl Runner {
         answer.await.map_err(|_| Stopped)
     }
 
-    /// One model call: takes pieces as they come, hands them on as the actor has room, gathers them while it has not.
+    /// One model call, of the agent's model or, as long as nothing has come of it, of the next one the agent may fall back to.
     async fn call_model(&self, ask: ModelAsk) -> Result<CallReport, ProviderError> {
         let request = ModelRequest {
-            model: ask.model.or_else(|| self.agent.model.clone()),
-            instructions: self.agent.instructions.clone(),
+            model: ask.model,
+            instructions: ask.instructions,
             messages: ask.messages,
             tools: ask.tools,
             options: ask.options,
             call_label: self.task.to_string(),
         };
-        let mut stream = self.agent.provider.call(request);
-        let mut gathered = Gathered::default();
-        let ended = loop {
+        let mut left = self.agent.fallbacks.iter();
+        let mut next = (Arc::clone(&self.agent.provider), request);
+        loop {
+            let (provider, request) = next;
+            let again = (!left.as_slice().is_empty()).then(|| request.clone());
+            let mut gathered = Gathered::default();
+            let ended = self.read_answer(provider.call(request), &mut gathered, ask.answer_bytes).await;
+            if let (Err(error), Some(request)) = (&ended, again)
+                && !gathered.spoke
+                && let Some(fallback) = left.next()
+            {
+                tracing::info!(task = %self.task, %error, provider = fallback.provider.name(), "the model does not answer; another one is asked");
+                next = (Arc::clone(&fallback.provider), ModelRequest { model: fallback.model.clone(), ..request });
+                continue;
+            }
+            while !gathered.is_empty() {
+                self.desk.send(gathered.take()).await;
+            }
+            return ended;
+        }
+    }
+
+    /// Takes pieces of an answer as they come, hands them on as the actor has room, gathers them while it has not. The connection is closed when
+    /// it returns.
+    async fn read_answer(&self, mut stream: ModelStream, gathered: &mut Gathered, most: usize) -> Result<CallReport, ProviderError> {
+        loop {
             tokio::select! {
                 biased;
-                () = self.desk.aborted() => break Ok(CallReport::Aborted),
+                () = self.desk.aborted() => return Ok(CallReport::Aborted),
                 () = self.desk.room(), if !gathered.is_empty() => self.desk.left().reports.push_back(gathered.take()),
-                ended = pull(&mut stream, &mut gathered), if gathered.has_room() => {
+                ended = pull(&mut stream, gathered), if gathered.has_room() => {
                     if let Some(ended) = ended {
-                        break ended;
+                        return ended;
                     }
-                    if gathered.total >= ask.answer_bytes {
-                        break Ok(CallReport::Ended(CallEnd { truncated: true, ..CallEnd::default() }));
+                    if gathered.total >= most {
+                        return Ok(CallReport::Ended(CallEnd { truncated: true, ..CallEnd::default() }));
                     }
                 }
             }
-        };
-        // The connection closes here, before anything is waited for.
-        drop(stream);
-        while !gathered.is_empty() {
-            self.desk.send(gathered.take()).await;
         }
-        ended
     }
 
     async fn run_tools(&self, calls: Vec<Call>) {
@@ -352,6 +369,8 @@ struct Gathered {
     bytes: usize,
     /// Text that ever came in.
     total: usize,
+    /// Whether anything ever came in: what was seen cannot be taken back.
+    spoke: bool,
 }
 
 impl Gathered {
@@ -364,6 +383,7 @@ impl Gathered {
     }
 
     fn add(&mut self, event: ModelEvent) {
+        self.spoke = true;
         let delta = match event {
             ModelEvent::Text(text) => Delta::Text(text),
             ModelEvent::Reasoning(text) => Delta::Reasoning(text),

@@ -132,7 +132,7 @@ impl State {
         let known = self.messages.iter_mut().find(|message| message["messageId"] == data["messageId"]);
         let so_far = match known {
             Some(message) => {
-                message["text"] = json!(text(&message["text"]) + &text(&data["token"]));
+                message["text"] = json!(format!("{}{}", text(&message["text"]), text(&data["token"])));
                 message["text"].clone()
             }
             None => {

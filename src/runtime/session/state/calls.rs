@@ -6,13 +6,13 @@ use agent_hub_protocol::{
     EventBody, TaskId,
     event::{InputKind, InputRequested, StepPhase, ToolOutput, ToolResult},
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{Call, Outbox, Rules, SessionState};
 use crate::{
     provider::ToolSpec,
     runtime::{
-        agent::{ASK_USER, Agent, Approval, DELEGATE, KNOWN_TOOLS, OTHER_TOOLS, ask_user_spec, delegate_spec},
+        agent::{ASK_USER, Agent, DELEGATE, KNOWN_TOOLS, OTHER_TOOLS, ask_user_spec, delegate_spec},
         settings::RuntimeSettings,
     },
     tool::{ToolError, ToolErrorCode, Toolbox},
@@ -32,11 +32,20 @@ impl SessionState {
 
     /// The tools a task may call: its agent's, and those of the session or of its own. A sub-agent has only its own.
     fn callable(&self, id: TaskId, agent: &Agent) -> Vec<String> {
-        let mut names = agent.tools.clone();
+        let known = self.user_context(id);
+        // What cannot be made for this user is not there for this user.
+        let mut names: Vec<String> = agent.tools.iter().filter_map(|name| name.render(&known).ok()).collect();
         if let Some(task) = self.task(id).filter(|task| task.parent.is_none()) {
             names.extend(task.tools.as_ref().unwrap_or(&self.tools).iter().cloned());
         }
         names
+    }
+
+    /// What is known of the user, for this task.
+    pub(super) fn user_context(&self, id: TaskId) -> Map<String, Value> {
+        let options = self.task(id).and_then(|task| task.options.as_ref());
+        let known = options.and_then(|options| ["userContext", "context"].iter().find_map(|name| options.get(*name)?.as_object()));
+        known.cloned().unwrap_or_default()
     }
 
     /// Decides on every call of the task that has no result and is not waiting for one. Returns those to be run now.
@@ -84,7 +93,8 @@ impl SessionState {
         }
         tools.check(&call.tool, &call.arguments)?;
         let approved = self.task(id).is_some_and(|task| task.approved.contains(&call.id));
-        if agent.approval(&call.tool) == Approval::Always && !approved {
+        let known = Value::Object(self.user_context(id));
+        if !approved && agent.approval(&call.tool).is_wanted(&call.tool, &call.arguments, &known) {
             self.ask_approval(id, call, rules.settings, out);
             return Ok(false);
         }

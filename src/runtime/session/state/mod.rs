@@ -439,6 +439,15 @@ impl Conversation {
         })
     }
 
+    /// Where the newest `limit` messages before a task begin, or behind them the first of a person: the agent does not have the first word.
+    fn newest_before(&self, task: TaskId, limit: usize) -> usize {
+        let begins = self.entries.iter().position(|entry| entry.task() == task).unwrap_or(self.entries.len());
+        let earlier = self.entries.iter().take(begins).enumerate().rev().filter(|(_, entry)| entry.is_message());
+        let from = earlier.map(|(at, _)| at).take(limit).last().unwrap_or(begins);
+        let person = |at: &usize| matches!(self.entries.get(*at), Some(Entry::User { .. }));
+        (from..begins).find(person).unwrap_or(begins)
+    }
+
     fn ends_with_result(&self, task: TaskId) -> bool {
         matches!(self.entries.iter().rev().find(|entry| entry.task() == task), Some(Entry::Result { .. }))
     }

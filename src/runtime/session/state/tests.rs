@@ -25,6 +25,7 @@ use crate::{
         agent::{Agent, Agents, Approval},
         session::request::Change,
         task::Delta,
+        template::Template,
     },
     tool::{Invocation, SharedTool, Tool, ToolError, ToolErrorCode, Toolbox},
 };
@@ -68,7 +69,7 @@ impl Tool for Described {
 /// `default` hands work to `helper` and `other`, `helper` to `other` and, were it let, back to `default`.
 static AGENTS: LazyLock<Agents> = LazyLock::new(|| {
     let agent = |name: &str, sub_agents: &[&str]| Agent {
-        tools: vec!["echo".into(), "guarded".into()],
+        tools: ["echo", "guarded"].map(|name| Template::parse(name).expect("plain")).to_vec(),
         sub_agents: sub_agents.iter().map(|name| (*name).to_owned()).collect(),
         approvals: BTreeMap::from([("guarded".to_owned(), Approval::Always)]),
         ..Agent::new(name, "answers", Arc::new(DemoProvider::default()))

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use super::{Active, Call, Entry, Outbox, Rules, SessionState, Stop, kin::INPUT};
 use crate::{
     provider::{CallEnd, ModelMessage, ModelToolCall, ProviderError, ProviderErrorKind, ToolSpec},
-    runtime::{agent::Agent, settings::RuntimeSettings, task::Delta},
+    runtime::{agent::Agent, settings::RuntimeSettings, task::Delta, template::Template},
 };
 
 /// Nesting of a tool's arguments; JSON readers give up at 128.
@@ -47,6 +47,7 @@ pub(crate) enum Work {
 /// What the model is asked.
 #[derive(Clone, Debug)]
 pub(crate) struct ModelAsk {
+    pub(crate) instructions: Option<String>,
     pub(crate) messages: Vec<ModelMessage>,
     pub(crate) model: Option<String>,
     pub(crate) tools: Vec<ToolSpec>,
@@ -179,12 +180,24 @@ impl SessionState {
             self.fail(id, ErrorCode::QuotaExceeded, format!("Stopped after {limit} steps (maxSteps)"), false, out);
             return Work::Nothing;
         }
+        let known = self.user_context(id);
+        let made = |text: &Option<Template>| text.as_ref().map(|text| text.render(&known)).transpose();
+        let (instructions, usual_model) = match (made(&agent.instructions), made(&agent.model)) {
+            (Ok(instructions), Ok(model)) => (instructions, model.filter(|model| !model.is_empty())),
+            (Err(error), _) | (_, Err(error)) => {
+                let message = format!("The agent {} cannot be asked with this userContext: {error}", agent.name);
+                self.fail(id, ErrorCode::InvalidMessage, message, false, out);
+                return Work::Nothing;
+            }
+        };
         let tools = self.offered(id, agent, rules);
         let Some(task) = self.task(id) else { return Work::Nothing };
+        let option = |name: &str| task.options.as_ref().and_then(|options| options.get(name));
         let own_model = || self.model.clone().filter(|_| task.parent.is_none());
         let ask = ModelAsk {
-            messages: self.model_messages(id),
-            model: task.options.as_ref().and_then(|o| o.get("model")?.as_str().map(str::to_owned)).or_else(own_model),
+            instructions,
+            messages: self.model_messages(id, option("contextLimit").and_then(Value::as_u64)),
+            model: option("model").and_then(Value::as_str).map(str::to_owned).or_else(own_model).or(usual_model),
             tools,
             options: task.options.clone().unwrap_or_default(),
             answer_bytes: rules.settings.answer_bytes,
@@ -291,8 +304,10 @@ impl SessionState {
             } else if task.status == TaskStatus::Running {
                 self.run_again(id, out);
                 for child in self.descendants(id) {
-                    if self.task(child).is_some_and(|task| task.status == TaskStatus::Running) {
-                        self.run_again(child, out);
+                    match self.task(child) {
+                        Some(task) if task.cancel.is_some() => self.finish_cancelled(child, true, out),
+                        Some(task) if task.status == TaskStatus::Running => self.run_again(child, out),
+                        _ => {}
                     }
                 }
                 out.record = true;
@@ -425,10 +440,13 @@ impl SessionState {
     }
 
     /// The conversation as a strict vendor takes it: every call followed by its result, the last word not the agent's.
-    fn model_messages(&self, id: TaskId) -> Vec<ModelMessage> {
+    ///
+    /// `limit`: of what was said before the task, only the newest so many messages, from one of a person on.
+    fn model_messages(&self, id: TaskId, limit: Option<u64>) -> Vec<ModelMessage> {
         let talk = self.talk_of(id);
-        let mut messages: Vec<ModelMessage> = Vec::with_capacity(talk.entries.len() + 1);
-        for entry in &talk.entries {
+        let from = limit.map_or(0, |limit| talk.newest_before(id, usize::try_from(limit).unwrap_or(usize::MAX)));
+        let mut messages: Vec<ModelMessage> = Vec::with_capacity(talk.entries.len() + 1 - from);
+        for entry in talk.entries.iter().skip(from) {
             match entry {
                 Entry::User { text, .. } => messages.push(ModelMessage::User(text.clone())),
                 Entry::Assistant { text, calls, .. } if text.is_empty() && calls.is_empty() => {}
