@@ -207,6 +207,10 @@ TaskId: TypeAlias = str
 class TaskQueued(TypedDict):
     """The `data` of `task_queued`."""
 
+    agent: NotRequired[str]
+    """The agent that works on it, where it is not the session's: for the task of a sub-agent."""
+    callId: NotRequired[str]
+    """The call of the parent that its result answers."""
     context: NotRequired[str]
     """Put before the prompt as a message of its own."""
     input: NotRequired[str | float | bool | dict[str, Any] | list[Any] | None]
@@ -215,6 +219,8 @@ class TaskQueued(TypedDict):
     """What was asked for while busy, where it was not `queue`."""
     options: NotRequired[dict[str, Any]]
     """Options of the model call."""
+    parentTaskId: NotRequired[TaskId]
+    """The task that handed it to a sub-agent. What such a task says is not part of the conversation."""
     position: int
     """How many unfinished tasks of the session are ahead of it."""
     prompt: NotRequired[str]
@@ -324,11 +330,34 @@ class ToolCallEvent(TypedDict):
     type: Literal['tool_call']
 
 
+class ToolOutput(TypedDict):
+    """The `data` of `tool_output`."""
+
+    callId: str
+    """Which call."""
+    output: str
+    """What it says, as far as it has come."""
+
+
+class ToolOutputEvent(TypedDict):
+    """A tool says something while it runs; shown to people, not to the model."""
+
+    at: Timestamp
+    data: ToolOutput
+    seq: int
+    """Its place in the log, dense from 1."""
+    sessionId: SessionId
+    taskId: TaskId
+    type: Literal['tool_output']
+
+
 class ToolResult(TypedDict):
     """The `data` of `tool_result`."""
 
     callId: str
     """Which call."""
+    code: NotRequired[str]
+    """What kind of failure, in a word: `unknown_tool`, `unavailable`, `invalid_arguments`, `refused`, `not_found`, `timed_out`, `too_large`, `failed`. More may be added."""
     durationMs: int
     """How long it took, in milliseconds."""
     error: NotRequired[str]
@@ -870,6 +899,8 @@ class SteerTaskCommand(TypedDict):
 class Step(TypedDict):
     """The `data` of `step`."""
 
+    callId: NotRequired[str]
+    """The call, for a tool call."""
     index: int
     """Counts the steps of the task from 1; `started` and `completed` of one step have the same."""
     input: NotRequired[str | float | bool | dict[str, Any] | list[Any] | None]
@@ -986,6 +1017,8 @@ class TaskFailedEvent(TypedDict):
 class TaskInfo(TypedDict):
     """One task."""
 
+    agent: NotRequired[str]
+    """The agent that works on it, where it is not the session's."""
     attempt: int
     """How often it was started."""
     cancelRequested: NotRequired[bool]
@@ -998,6 +1031,8 @@ class TaskInfo(TypedDict):
     """Why it failed."""
     firstSeq: int
     """Its `task_queued`: read the log from just before it to see all of it."""
+    parentTaskId: NotRequired[TaskId]
+    """The task that handed it to a sub-agent."""
     partial: NotRequired[PartialText]
     """The message it is streaming, or was when it broke off."""
     prompt: NotRequired[str]
@@ -1092,7 +1127,7 @@ ClientMessage: TypeAlias = CreateSessionCommand | AttachSessionCommand | DetachS
 """What a client may send: a command, and the `id` that asks for an `ack`."""
 
 
-Event: TypeAlias = SessionCreatedEvent | SessionUpdatedEvent | SessionEndedEvent | TaskQueuedEvent | TaskStartedEvent | StepEvent | TokenEvent | ReasoningEvent | ToolCallEvent | ToolResultEvent | MessageEvent | UsageEvent | InputRequestedEvent | InputResolvedEvent | SteerAcceptedEvent | SteerAppliedEvent | SteerRejectedEvent | CancelRequestedEvent | TaskSuspendedEvent | TaskResumedEvent | TaskRecoveringEvent | TaskCompletedEvent | TaskFailedEvent | TaskCancelledEvent | TaskTimeoutEvent
+Event: TypeAlias = SessionCreatedEvent | SessionUpdatedEvent | SessionEndedEvent | TaskQueuedEvent | TaskStartedEvent | StepEvent | TokenEvent | ReasoningEvent | ToolCallEvent | ToolOutputEvent | ToolResultEvent | MessageEvent | UsageEvent | InputRequestedEvent | InputResolvedEvent | SteerAcceptedEvent | SteerAppliedEvent | SteerRejectedEvent | CancelRequestedEvent | TaskSuspendedEvent | TaskResumedEvent | TaskRecoveringEvent | TaskCompletedEvent | TaskFailedEvent | TaskCancelledEvent | TaskTimeoutEvent
 """What happened in a session. Pass over any other `type` with `seq`, but count it."""
 
 
