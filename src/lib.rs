@@ -16,3 +16,4 @@ pub mod store;
 pub mod telemetry;
 pub mod tool;
 pub mod transport;
+pub mod workspace;

@@ -44,7 +44,7 @@ pub struct Config {
     pub default_agent: String,
     /// Named agents; the default one is always among them.
     pub agents: Vec<AgentConfig>,
-    /// The directory agents may read files in. Made if missing; `None`: no agent reads files.
+    /// Where sessions have their files. Made if missing; `None`: no agent has files.
     pub workspace: Option<PathBuf>,
     /// Tools that reach out of the conversation.
     pub tools: ToolsConfig,

@@ -489,9 +489,12 @@ fn require_keys(r: &mut Reader, provider: &ProviderConfig, agents: &[AgentConfig
 }
 
 fn workspace(r: &mut Reader) -> Option<PathBuf> {
-    r.section("workspace", "files agents may read");
-    let path =
-        r.optional("workspace.path", "A directory; made if missing. Not set: no agent reads files.", &PathBuf::from("./workspace"))?;
+    r.section("workspace", "files of sessions: file_read, file_write, file_list");
+    let path = r.optional(
+        "workspace.path",
+        "A directory; made if missing; each session has its own in it. Not set: no agent has files.",
+        &PathBuf::from("./workspace"),
+    )?;
     if path.exists() && !path.is_dir() {
         r.refuse("workspace.path", format!("{} is not a directory", path.display()));
     }

@@ -25,7 +25,8 @@ use crate::{
         memory::MemoryStore,
         sqlite::{Commit, SqliteConfig, SqliteStore, SqliteView},
     },
-    tool::{SharedTool, Toolbox},
+    tool::{SharedTool, Toolbox, files},
+    workspace::{self, Workspaces},
 };
 
 use super::ServeError;
@@ -94,6 +95,11 @@ pub(super) fn agents(config: &Config, tools: Toolbox) -> Result<Agents, ServeErr
 /// One that was asked for cannot be had here.
 pub(super) async fn tools(config: &Config) -> Result<Toolbox, ServeError> {
     let mut own: Vec<SharedTool> = Vec::new();
+    if let Some(path) = &config.workspace {
+        let workspaces = Workspaces::open(path, workspace::Limits::default());
+        let workspaces = workspaces.map_err(|source| ServeError::Directory { path: path.clone(), source })?;
+        own.extend(files::tools(&workspaces));
+    }
     #[cfg(feature = "js")]
     if let Some(limits) = config.tools.code_execution {
         own.push(code_tool(limits).await.map_err(|reason| ServeError::Tool { name: "code_execution", reason })?);

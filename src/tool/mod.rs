@@ -2,6 +2,7 @@
 
 #[cfg(feature = "js")]
 pub mod code;
+pub mod files;
 pub mod toolbox;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -31,6 +32,11 @@ pub trait Tool: Send + Sync + fmt::Debug + 'static {
     /// # Errors
     /// What the model is told instead of a result.
     fn call(&self, call: Invocation) -> BoxFuture<'static, Result<Value, ToolError>>;
+
+    /// A session is erased: what the tool keeps of it goes too. Best effort: a failure is logged by the tool.
+    fn forget(&self, _user: &str, _session: SessionId) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
 
     /// The longest a call may take; then it is dropped, and the model is told so.
     fn time_limit(&self) -> Duration {

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, panic::AssertUnwindSafe, sync::Arc};
 
+use agent_hub_protocol::SessionId;
 use futures::{FutureExt, future::BoxFuture};
 use jsonschema::Validator;
 use serde_json::{Map, Value};
@@ -124,6 +125,13 @@ impl Toolbox {
         .boxed()
     }
 
+    /// Has what tools keep of a session taken away.
+    pub async fn forget(&self, user: &str, session: SessionId) {
+        for kept in self.0.own.values() {
+            kept.tool.forget(user, session).await;
+        }
+    }
+
     fn find(&self, name: &str) -> Option<SharedTool> {
         if let Some(kept) = self.0.own.get(name) {
             return Some(Arc::clone(&kept.tool));
@@ -173,7 +181,7 @@ mod tests {
 
     use std::time::Duration;
 
-    use agent_hub_protocol::{SessionId, TaskId};
+    use agent_hub_protocol::TaskId;
     use serde_json::json;
 
     use super::*;

@@ -3,11 +3,12 @@
 use std::{fs, path::Path};
 
 /// What each layer may name of the crate besides itself.
-const MAY_USE: [(&str, &[&str]); 8] = [
+const MAY_USE: [(&str, &[&str]); 9] = [
     ("store", &[]),
     ("provider", &[]),
+    ("workspace", &[]),
     // Of the provider only how a model is told of a tool.
-    ("tool", &["provider"]),
+    ("tool", &["provider", "workspace"]),
     ("expression", &[]),
     ("runtime", &["store", "provider", "tool", "expression"]),
     ("transport", &["runtime", "api"]),

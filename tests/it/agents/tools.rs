@@ -176,3 +176,42 @@ async fn results_that_are_in_the_log_are_not_made_again() {
     calls.sort_unstable();
     assert_eq!(results, calls, "each call has one result");
 }
+
+#[tokio::test]
+async fn files_stay_with_their_session_and_go_with_it() {
+    let settings = [("WORKSPACE_PATH", "./files"), ("AGENT_HUB_AGENTS__ASSISTANT__TOOLS", "file_*")];
+    let hub = Hub::start(&settings).await;
+    let (mut ada, session) = hub.session("ada").await;
+    let write = json!({ "path": "notes/a.txt", "content": "what was written" });
+    assert_eq!(ada.run(&format!("/tool file_write {write}")).await["type"], "task_completed");
+    let read = format!("/tool file_read {}", json!({ "path": "notes/a.txt" }));
+    assert!(ada.run(&read).await["data"]["result"].as_str().expect("text").contains("what was written"));
+    let files = |hub: &Hub| {
+        let mut waiting = vec![hub.directory().join("files")];
+        let mut found = 0;
+        while let Some(at) = waiting.pop() {
+            for entry in fs::read_dir(at).into_iter().flatten().flatten() {
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) { waiting.push(entry.path()) } else { found += 1 }
+            }
+        }
+        found
+    };
+    assert_eq!(files(&hub), 1);
+    // Neither another session of hers nor anybody else's finds it.
+    let (mut other, _) = hub.session("ada").await;
+    let (mut eve, eves) = hub.session("eve").await;
+    for reader in [&mut other, &mut eve] {
+        assert!(!reader.run(&read).await["data"]["result"].as_str().expect("text").contains("what was written"));
+    }
+    assert_eq!(of(&eve.events(&eves), "tool_result")[0]["data"]["code"], "not_found");
+    for path in ["../x", "/etc/passwd", "a/../../x", ".env", "\u{0}"] {
+        let (mut mallory, session) = hub.session("mallory").await;
+        mallory.run(&format!("/tool file_read {}", json!({ "path": path }))).await;
+        let events = mallory.events(&session);
+        let code = of(&events, "tool_result")[0]["data"]["code"].as_str().expect("a code");
+        assert!(["invalid_arguments", "refused", "not_found"].contains(&code), "{path}: {code}");
+    }
+    let (status, _) = hub.http("DELETE", &format!("/api/v1/agents/sessions/{session}"), "ada").await;
+    assert!((200..300).contains(&status), "{status}");
+    assert_eq!(files(&hub), 0, "they went with the session");
+}

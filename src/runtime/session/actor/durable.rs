@@ -186,6 +186,7 @@ impl Actor {
         let forget = tasks.iter().map(|task| (Space::Task, task.to_string())).collect();
         let until = Timestamp::now().plus(self.shared.settings.ids_stay_taken);
         self.shared.store.erase(self.id, owner.clone(), forget, until).await?;
+        self.shared.agents.tools().forget(&owner, self.id).await;
         for task in tasks {
             self.shared.tasks.remove(&task);
         }
