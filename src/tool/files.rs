@@ -25,7 +25,7 @@ const CONTENT_BYTES: usize = RESULT_BYTES - REST_BYTES;
 
 /// The three tools over these workspaces.
 pub fn tools(workspaces: &Workspaces) -> [SharedTool; 3] {
-    [FileTool::new(Verb::Read, workspaces), FileTool::new(Verb::Write, workspaces), FileTool::new(Verb::List, workspaces)]
+    [FileTool::shared(Verb::Read, workspaces), FileTool::shared(Verb::Write, workspaces), FileTool::shared(Verb::List, workspaces)]
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +43,7 @@ struct FileTool {
 }
 
 impl FileTool {
-    fn new(verb: Verb, workspaces: &Workspaces) -> SharedTool {
+    fn shared(verb: Verb, workspaces: &Workspaces) -> SharedTool {
         Arc::new(Self { verb, spec: spec(verb), workspaces: workspaces.clone() })
     }
 }
