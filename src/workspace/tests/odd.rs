@@ -39,17 +39,23 @@ async fn pipes_sockets_and_devices_are_refused_at_once() {
     }
 }
 
-/// A pipe put in the place of a file between looking and opening: here the look is left out, so that the opening itself is seen.
+/// What is put in the place of a file between looking and opening: here the look is left out, so that the opening itself is seen.
 #[test]
-fn opening_a_pipe_does_not_wait() {
+fn opening_alone_neither_follows_links_nor_waits() {
     let world = World::new();
+    world.plant();
     let home = world.make_home();
     mkfifoat(CWD, home.join("pipe"), Mode::RUSR | Mode::WUSR).unwrap();
     let folder = open_root(&home).unwrap();
-    let opened = handles::open_looked_at(&folder, "pipe", "pipe");
-    assert_eq!(opened.unwrap_err().code, WorkspaceErrorCode::NotAFile);
-    link("pipe", home.join("link"));
-    assert_eq!(handles::open_looked_at(&folder, "link", "link").unwrap_err().code, WorkspaceErrorCode::NotAFile);
+    fs::write(home.join("inside"), "inside").unwrap();
+    fs::hard_link(world.outside().join("canary.txt"), home.join("hard")).unwrap();
+    link("pipe", home.join("link_pipe"));
+    link("inside", home.join("link_inside"));
+    link(world.outside().join(CANARY_NAME), home.join("link_outside"));
+    for name in ["pipe", "hard", "link_pipe", "link_inside", "link_outside"] {
+        assert_eq!(handles::open_looked_at(&folder, name, name).unwrap_err().code, WorkspaceErrorCode::NotAFile, "{name}");
+    }
+    assert!(handles::open_looked_at(&folder, "inside", "inside").is_ok());
 }
 
 /// A second name of a file outside cannot be told from one inside, so files with several names are left alone.

@@ -34,12 +34,17 @@ impl Tally {
 }
 
 /// Swaps a directory and a file with links to their likes outside, until it is told to stop.
-fn swap(home: PathBuf, stop: &AtomicBool) -> u64 {
+fn swap(home: PathBuf, outside: PathBuf, stop: &AtomicBool) -> u64 {
     let mut swaps = 0;
     let exchange = |one: &str, other: &str| renameat_with(CWD, home.join(one), CWD, home.join(other), RenameFlags::EXCHANGE);
     while !stop.load(Ordering::Relaxed) {
         exchange("swap", "swap_link").unwrap();
         exchange("canary.txt", "file_link").unwrap();
+        // A write may have replaced the link itself.
+        if !["canary.txt", "file_link"].iter().any(|name| home.join(name).is_symlink()) {
+            fs::remove_file(home.join("file_link")).unwrap();
+            link(outside.join("canary.txt"), home.join("file_link"));
+        }
         swaps += 1;
     }
     swaps
@@ -79,8 +84,8 @@ async fn nothing_escapes_while_links_are_swapped_in() {
     let before = world.snapshot();
     let stop = Arc::new(AtomicBool::new(false));
     let swapper = {
-        let stop = stop.clone();
-        thread::spawn(move || swap(home, &stop))
+        let (outside, stop) = (world.outside(), stop.clone());
+        thread::spawn(move || swap(home, outside, &stop))
     };
     let tally = Arc::new(Tally::default());
     let until = Instant::now() + LASTS;
