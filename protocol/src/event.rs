@@ -147,6 +147,8 @@ events! {
     SteerApplied(SteerApplied) = "steer_applied";
     /// A steering input came too late to be used; nothing was changed.
     SteerRejected(SteerRejected) = "steer_rejected";
+    /// Something was not as asked, and the task goes on: an option without effect, an answer that has to be mended.
+    Warning(Warning) = "warning";
     /// Somebody asked to cancel the task: from here on it ends as cancelled, whatever it still does.
     CancelRequested(CancelRequested) = "cancel_requested";
     /// The task waits, for a person or for `resume_task`, and holds no slot.
@@ -317,6 +319,9 @@ data! {
         /// The workflow's input.
         #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "null_is_a_value")]
         input: Option<Value>,
+        /// For a workflow that repeats another execution from a step on: what the steps before it came to.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        replay: Option<Box<Replay>>,
         /// The agent that works on it, where it is not the session's: for the task of a sub-agent.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         agent: Option<String>,
@@ -326,6 +331,19 @@ data! {
         /// The call of the parent that its result answers.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         call_id: Option<String>,
+    }
+
+    /// Where an execution of a workflow begins that is not its first.
+    Replay {
+        /// The execution it repeats.
+        task_id: TaskId,
+        /// The step it begins at.
+        step_id: String,
+        /// What the steps before that came to, by step.
+        outputs: Map<String, Value>,
+        /// What the step is given instead of what it was given then.
+        #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "null_is_a_value")]
+        input: Option<Value>,
     }
 
     /// See [`EventBody::TaskStarted`].
@@ -340,7 +358,7 @@ data! {
     Step {
         /// Counts the steps of the task from 1; `started` and `completed` of one step have the same.
         index: u32,
-        /// `model` for a model call, the tool's name for a tool call.
+        /// `model` for a model call, the tool's name for a tool call; of a workflow, the step's place in it (`review`, `each[2].send`).
         name: String,
         /// The tool, for a tool call.
         #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -350,6 +368,9 @@ data! {
         call_id: Option<String>,
         /// Where it stands.
         phase: StepPhase,
+        /// Until when it waits, where it waits for a time or not for ever.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        until: Option<Timestamp>,
         /// What went in, on `started`.
         #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "null_is_a_value")]
         input: Option<Value>,
@@ -498,6 +519,17 @@ data! {
         input: String,
     }
 
+    /// See [`EventBody::Warning`].
+    Warning {
+        /// What kind, in a word: `option_ignored`, `answer_invalid`. More may be added.
+        code: String,
+        /// For people.
+        message: String,
+        /// The options that have no effect.
+        #[serde(skip_serializing_if = "Vec::is_empty", default)]
+        options: Vec<String>,
+    }
+
     /// See [`EventBody::CancelRequested`].
     CancelRequested {
         /// Who: a user, or `hub`.
@@ -512,8 +544,20 @@ data! {
 
     /// See [`EventBody::TaskSuspended`].
     TaskSuspended {
-        /// `input` while it waits for a person, otherwise what was given.
+        /// `input` while it waits for a person, `sleep` while a workflow waits for a time, otherwise what was given.
         reason: String,
+        /// The step of a workflow that waits for data.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        step_id: Option<String>,
+        /// What that data must look like (JSON Schema).
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        schema: Option<Value>,
+        /// What the step says to whoever resumes it.
+        #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "null_is_a_value")]
+        data: Option<Value>,
+        /// When it goes on, or ends, by itself.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        expires_at: Option<Timestamp>,
     }
 
     /// See [`EventBody::TaskResumed`].

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::{
     cursor::Seq,
     error_code::ErrorCode,
-    event::{InputRequested, Role, Usage},
+    event::{InputRequested, Role, TaskSuspended, Usage},
     ids::{SessionId, TaskId},
     timestamp::Timestamp,
 };
@@ -162,6 +162,12 @@ pub struct TaskInfo {
     /// What the agent is asked; absent for a workflow.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub prompt: Option<String>,
+    /// The workflow it executes.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub workflow: Option<String>,
+    /// What it waits for, while it is suspended.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub suspension: Option<Suspension>,
     /// The agent that works on it, where it is not the session's.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub agent: Option<String>,
@@ -196,6 +202,17 @@ pub struct TaskInfo {
     pub completed_at: Option<Timestamp>,
     /// Its `task_queued`: read the log from just before it to see all of it.
     pub first_seq: Seq,
+}
+
+/// Why a task does not go on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Suspension {
+    /// Since when.
+    pub at: Timestamp,
+    /// Why, where, and for what data.
+    #[serde(flatten)]
+    pub what: TaskSuspended,
 }
 
 /// Text that is not, or never became, a whole message.

@@ -83,10 +83,12 @@ pub(super) struct RespondBody {
 
 /// Data for a task that goes on.
 #[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub(super) struct ResumeBody {
     /// What the step that waits is given.
     data: Option<Value>,
+    /// Of an execution of a workflow: the step that waits for the data, or one to do again.
+    step_id: Option<String>,
 }
 
 /// Steer a task
@@ -194,5 +196,5 @@ pub(super) async fn resume(
     TaskPath(task): TaskPath,
     ApiJson(body): ApiJson<ResumeBody>,
 ) -> Result<(StatusCode, Json<TaskBody>), Problem> {
-    change(&edge, &who, task, Change::Resume { task, data: body.data }).await
+    change(&edge, &who, task, Change::Resume { task, data: body.data, step: body.step_id }).await
 }

@@ -65,9 +65,11 @@ pub(super) struct NewTaskBody {
     timeout_ms: Option<u64>,
     /// Put before the prompt as a message of its own; bounded by the body's size only.
     context: Option<String>,
-    /// Not available in this hub.
-    #[schema(ignore)]
+    /// A workflow to execute instead of a prompt.
     workflow: Option<String>,
+    /// The workflow's input.
+    #[schema(value_type = Option<Object>)]
+    input: Option<Value>,
 }
 
 /// A task that was accepted.
@@ -164,9 +166,9 @@ async fn submitted(
         context: body.context,
         tools: issues.note(tool_names(body.tools)),
         workflow: body.workflow,
-        input: None,
+        input: body.input,
     };
-    let task = issues.finish(NewTask::check(asked, edge.hub.settings()))?;
+    let task = issues.finish(NewTask::check(asked, edge.hub.settings(), edge.hub.workflows()))?;
     let own_id = task.id;
     edge.hub.welcome(who).await?;
     let done = edge.hub.change(who, session, Change::Submit(task)).await?;

@@ -9,7 +9,7 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 use ipnet::IpNet;
 use secrecy::SecretString;
 
-use crate::runtime::RuntimeSettings;
+use crate::{runtime::RuntimeSettings, workflow::Workflows};
 
 pub use crate::store::{file::FsyncPolicy, sqlite::Synchronous};
 
@@ -48,6 +48,8 @@ pub struct Config {
     pub workspace: Option<PathBuf>,
     /// Tools that reach out of the conversation.
     pub tools: ToolsConfig,
+    /// Steps that can be executed.
+    pub workflows: Workflows,
     /// The numbers of the runtime.
     pub runtime: RuntimeSettings,
     /// Logs.

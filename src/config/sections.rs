@@ -25,6 +25,7 @@ use crate::{
         settings::{DailyQuota, QuotaSettings, RateSettings},
         template::Template,
     },
+    workflow::{Workflow, Workflows},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -73,6 +74,7 @@ pub(super) fn read(inputs: &Inputs) -> Result<Config, Vec<Mistake>> {
     require_keys(r, &provider, &agents);
     let workspace = workspace(r);
     let tools = tools(r);
+    let workflows = workflows(r, &agents);
     let (log, otlp_endpoint) = observability(r);
     let report = reader.finish()?;
     Ok(Config {
@@ -86,6 +88,7 @@ pub(super) fn read(inputs: &Inputs) -> Result<Config, Vec<Mistake>> {
         agents,
         workspace,
         tools,
+        workflows,
         runtime,
         log,
         otlp_endpoint,
@@ -513,6 +516,64 @@ fn tools(r: &mut Reader) -> ToolsConfig {
         r.refuse("tools.code_execution.enabled", "this build has no JavaScript engine (feature js)");
     }
     ToolsConfig { code_execution: enabled.then_some(CodeLimits { wall, cpu, memory }) }
+}
+
+fn workflows(r: &mut Reader, agents: &[AgentConfig]) -> Workflows {
+    const KEY: &str = "workflows.path";
+    const USUAL: &str = "./workflows";
+    r.section("workflows", "steps that may wait; one file each: order-approval.yaml, order-approval.toml");
+    let path = r.take(KEY, "The directory of the definitions; none if there is none.", PathBuf::from(USUAL));
+    let mut wrong = Vec::new();
+    let mut found = Vec::new();
+    match definitions(&path) {
+        Ok(definitions) => {
+            for (id, file, text) in definitions {
+                let toml = file.extension().is_some_and(|extension| extension == "toml");
+                match if toml { Workflow::from_toml(&id, &text) } else { Workflow::from_yaml(&id, &text) } {
+                    Ok(workflow) => found.push(workflow),
+                    Err(complaints) => wrong.extend(complaints),
+                }
+            }
+        }
+        // The usual place may be empty; one that somebody has chosen should be there.
+        Err(_) if !path.exists() && path == Path::new(USUAL) => {}
+        Err(error) => r.refuse(KEY, format!("{} cannot be read: {error}", path.display())),
+    }
+    for workflow in &found {
+        for whom in workflow.agents() {
+            if !agents.iter().any(|agent| agent.name == whom) {
+                wrong.push(format!("{}: no agent is named {whom:?}", workflow.id));
+            }
+        }
+    }
+    // What is wrong with one of them would be said again of those that execute it.
+    let workflows = if wrong.is_empty() { Workflows::new(found) } else { Ok(Workflows::default()) };
+    let workflows = workflows.unwrap_or_else(|complaints| {
+        wrong.extend(complaints);
+        Workflows::default()
+    });
+    for complaint in wrong {
+        r.refuse(KEY, complaint);
+    }
+    workflows
+}
+
+/// The definitions in a directory, by id: their files and texts.
+fn definitions(path: &Path) -> std::io::Result<Vec<(String, PathBuf, String)>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(path)? {
+        let file = entry?.path();
+        let known = file.extension().and_then(|extension| extension.to_str()).is_some_and(|e| matches!(e, "yaml" | "yml" | "toml"));
+        if !known || !file.is_file() {
+            continue;
+        }
+        let id = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        let text = std::fs::read_to_string(&file)?;
+        found.push((id, file, text));
+    }
+    // Whatever the file system says first, complaints come in one order.
+    found.sort();
+    Ok(found)
 }
 
 fn observability(r: &mut Reader) -> (LogConfig, Option<String>) {

@@ -4,6 +4,8 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 
+use crate::duration;
+
 /// A value as it was given, before anyone knows what it should be.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Raw {
@@ -127,7 +129,7 @@ impl Setting for Bytes {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        let (number, unit) = split_unit(text)?;
+        let (number, unit) = duration::split_unit(text)?;
         let factor: usize = match unit {
             "" | "B" => 1,
             "KiB" | "K" => 1024,
@@ -147,20 +149,11 @@ impl Setting for Bytes {
 
 impl Setting for Duration {
     fn allowed() -> String {
-        "a time such as \"500 ms\", \"20 s\", \"5 min\", \"24 h\" or \"30 d\"".to_owned()
+        duration::ALLOWED.to_owned()
     }
 
     fn parse(text: &str) -> Option<Self> {
-        let (number, unit) = split_unit(text)?;
-        let seconds = |factor: u64| number.checked_mul(factor).map(Duration::from_secs);
-        match unit {
-            "ms" => Some(Duration::from_millis(number)),
-            "" | "s" | "sec" => seconds(1),
-            "m" | "min" => seconds(60),
-            "h" => seconds(3600),
-            "d" => seconds(86_400),
-            _ => None,
-        }
+        duration::parse(text)
     }
 
     fn show(&self) -> String {
@@ -307,12 +300,6 @@ pub(crate) use choice;
 /// A TOML basic string. JSON's escapes are a subset of TOML's.
 pub(crate) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f")
-}
-
-fn split_unit(text: &str) -> Option<(u64, &str)> {
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '_').unwrap_or(text.len());
-    let number = text[..digits].replace('_', "").parse().ok()?;
-    Some((number, text[digits..].trim()))
 }
 
 #[cfg(test)]

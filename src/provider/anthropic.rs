@@ -11,7 +11,7 @@ use super::{
     vendor::{
         CallOptions, Vendor, VendorConfig, VendorConfigError,
         answer::{Dialect, WireError},
-        arguments_object, parameters_schema, parse_arguments,
+        arguments_object, insert_extra, knows, parameters_schema, parse_arguments,
     },
 };
 
@@ -64,6 +64,7 @@ impl Anthropic {
         if !options.stop.is_empty() {
             body.insert("stop_sequences".into(), options.stop.into());
         }
+        insert_extra(self.vendor.name, &request.options, &mut body);
         Value::Object(body)
     }
 }
@@ -81,6 +82,10 @@ impl ModelProvider for Anthropic {
 
     fn default_model(&self) -> &str {
         &self.vendor.config.default_model
+    }
+
+    fn knows_option(&self, name: &str) -> bool {
+        knows(name, &[])
     }
 
     fn call(&self, request: ModelRequest) -> ModelStream {

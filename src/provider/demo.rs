@@ -17,10 +17,12 @@
 //! | `/hang [n]` | falls silent for ever after `n` tokens of the answer; default 5 |
 //!
 //! Tools come first: `/fail`, `/hang`, `/echo`, `/tokens` and `/stamp` shape the answer that follows them. A tool is called whether or
-//! not it was offered. `maxOutputTokens` (or `maxTokens`) cuts the answer like a vendor does. Usage counts words.
+//! not it was offered. `maxOutputTokens` (or `maxTokens`) cuts the answer like a vendor does. Usage counts words. Where the answer is to
+//! fit a JSON Schema, and no directive shapes it, it is a value that does.
 
 mod directives;
 mod plan;
+mod sample;
 
 use std::{
     collections::VecDeque,
@@ -67,6 +69,11 @@ impl ModelProvider for DemoProvider {
 
     fn default_model(&self) -> &str {
         "demo"
+    }
+
+    /// What could make another model answer otherwise makes no difference here, so nothing is left out by not heeding it.
+    fn knows_option(&self, _: &str) -> bool {
+        true
     }
 
     fn call(&self, request: ModelRequest) -> ModelStream {

@@ -30,6 +30,9 @@ pub trait ModelProvider: Send + Sync + fmt::Debug + 'static {
     /// Starts one model call. Returns at once; the vendor is contacted when the stream is polled. It always streams.
     fn call(&self, request: ModelRequest) -> ModelStream;
 
+    /// Whether an option of this name reaches the vendor. What it does not know is named to the client, not sent.
+    fn knows_option(&self, name: &str) -> bool;
+
     /// Whether a call made now would be tried at all (the breaker is not open). Asked by `/ready`.
     fn available(&self) -> bool {
         true
@@ -47,8 +50,11 @@ pub struct ModelRequest {
     pub messages: Vec<ModelMessage>,
     /// What it may call.
     pub tools: Vec<ToolSpec>,
-    /// Options of the call, as the client gave them (`temperature`, `maxOutputTokens`, `topP`, `stop` …). Unknown ones are ignored.
+    /// Options of the call, as the client gave them (`temperature`, `maxOutputTokens`, `topP`, `stop` …). Those that
+    /// [`ModelProvider::knows_option`] denies are not passed on.
     pub options: Map<String, Value>,
+    /// JSON Schema of the answer, where it is to be JSON. Vendors with a mode for it are told; the instructions say it in any case.
+    pub answer_schema: Option<Value>,
     /// Names the call in logs; sent to no vendor.
     pub call_label: String,
 }

@@ -15,7 +15,7 @@ use super::{
     vendor::{
         CallOptions, Vendor, VendorConfig, VendorConfigError,
         answer::{Dialect, WireError},
-        arguments_object, parameters_schema, parse_arguments,
+        arguments_object, insert_extra, knows, parameters_schema, parse_arguments,
     },
 };
 
@@ -64,6 +64,18 @@ impl OpenAi {
         if let Some(seed) = options.seed {
             body.insert("seed".into(), seed.into());
         }
+        if let Some(penalty) = options.frequency_penalty {
+            body.insert("frequency_penalty".into(), penalty.into());
+        }
+        if let Some(penalty) = options.presence_penalty {
+            body.insert("presence_penalty".into(), penalty.into());
+        }
+        if let Some(schema) = &request.answer_schema {
+            // Not strict: that mode refuses most schemas people write. The answer is checked here in any case.
+            let format = json!({ "type": "json_schema", "json_schema": { "name": "answer", "schema": schema, "strict": false } });
+            body.insert("response_format".into(), format);
+        }
+        insert_extra(self.vendor.name, &request.options, &mut body);
         Value::Object(body)
     }
 
@@ -89,6 +101,10 @@ impl ModelProvider for OpenAi {
 
     fn default_model(&self) -> &str {
         &self.vendor.config.default_model
+    }
+
+    fn knows_option(&self, name: &str) -> bool {
+        knows(name, &["seed", "frequencyPenalty", "presencePenalty"])
     }
 
     fn call(&self, request: ModelRequest) -> ModelStream {

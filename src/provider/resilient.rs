@@ -119,6 +119,10 @@ impl ModelProvider for Resilient {
         })
     }
 
+    fn knows_option(&self, name: &str) -> bool {
+        self.inner.knows_option(name)
+    }
+
     fn available(&self) -> bool {
         self.breaker_state() != BreakerState::Open && self.inner.available()
     }

@@ -182,12 +182,45 @@ pub(super) struct CallOptions {
     pub(super) max_tokens: Option<u64>,
     pub(super) stop: Vec<String>,
     pub(super) seed: Option<i64>,
+    pub(super) frequency_penalty: Option<f64>,
+    pub(super) presence_penalty: Option<f64>,
+}
+
+/// Names of the options all vendors know.
+const COMMON_OPTIONS: [&str; 9] = [
+    "temperature",
+    "topP",
+    "top_p",
+    "maxOutputTokens",
+    "maxTokens",
+    "stop",
+    "stopSequences",
+    // The vendor's own, by its names: for any vendor, or for the one named in it.
+    "extraOptions",
+    "providerOptions",
+];
+
+/// Whether an option is one of all vendors, or of these that only one has.
+pub(super) fn knows(name: &str, own: &[&str]) -> bool {
+    COMMON_OPTIONS.contains(&name) || own.contains(&name)
+}
+
+/// Adds the fields a request wants to be sent to this vendor as they are. What the hub itself says stays as it says it, and nothing is
+/// asked for that its reading of the answer does not expect.
+pub(super) fn insert_extra(vendor: &str, options: &Map<String, Value>, body: &mut Map<String, Value>) {
+    const OURS: [&str; 8] = ["model", "messages", "system", "tools", "stream", "stream_options", "n", "response_format"];
+    let of_vendor = options.get("providerOptions").and_then(|all| all.get(vendor));
+    for extra in [options.get("extraOptions"), of_vendor].into_iter().flatten().filter_map(Value::as_object) {
+        for (name, value) in extra.iter().filter(|(name, _)| !OURS.contains(&name.as_str())) {
+            body.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+    }
 }
 
 impl CallOptions {
     pub(super) fn read(options: &Map<String, Value>) -> Self {
         let get = |names: [&str; 2]| names.into_iter().find_map(|name| options.get(name));
-        let stop = match options.get("stop") {
+        let stop = match get(["stop", "stopSequences"]) {
             Some(Value::String(stop)) => vec![stop.clone()],
             Some(Value::Array(stops)) => stops.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
             _ => Vec::new(),
@@ -198,6 +231,8 @@ impl CallOptions {
             max_tokens: get(["maxOutputTokens", "maxTokens"]).and_then(Value::as_u64),
             stop,
             seed: options.get("seed").and_then(Value::as_i64),
+            frequency_penalty: options.get("frequencyPenalty").and_then(Value::as_f64),
+            presence_penalty: options.get("presencePenalty").and_then(Value::as_f64),
         }
     }
 }

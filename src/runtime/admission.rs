@@ -5,16 +5,18 @@ use std::time::Duration;
 use agent_hub_protocol::{
     ErrorCode, SessionId, TaskId,
     client_message::{CreateSession, OnBusy, RespondInput, SteerTask, SteerWhen, SubmitTask},
-    event::TaskQueued,
+    event::{Replay, TaskQueued},
 };
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::{
     agent::{Agents, KNOWN_TOOLS, OTHER_TOOLS},
+    options,
     refusal::{Issues, Refusal},
     settings::RuntimeSettings,
 };
+use crate::workflow::{Execution, Workflows};
 
 /// Tags of one session, and names and tags in characters.
 const MAX_TAGS: usize = 32;
@@ -64,6 +66,38 @@ pub struct NewTask {
     pub context: Option<String>,
     /// Its own tools.
     pub tools: Option<Vec<String>>,
+    /// What it executes, where it is no prompt.
+    pub execution: Option<NewExecution>,
+    /// Whether it counts among the tasks that one session may have. Those of adapters do not: their APIs have no end of a conversation.
+    pub counted: bool,
+}
+
+/// An execution of a workflow as it may be queued.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NewExecution {
+    /// Which.
+    pub workflow: String,
+    /// With what; fits the workflow's schema.
+    pub input: Value,
+    /// Where it repeats another execution from a step on.
+    pub replay: Option<Box<Replay>>,
+    /// The workflow's own deadline.
+    timeout: Option<Duration>,
+}
+
+impl NewExecution {
+    /// Checks what a client asks for.
+    ///
+    /// # Errors
+    /// `invalid_message`: there is no such workflow, or it does not take this.
+    pub fn check(workflow: &str, input: Option<Value>, workflows: &Workflows) -> Result<Self, Refusal> {
+        let found = workflows.get(workflow);
+        let found = found.ok_or_else(|| Refusal::invalid("workflow", format!("There is no workflow named {workflow:?}")))?;
+        let input = input.unwrap_or_default();
+        Execution::check_data(found.input.as_ref(), &input)
+            .map_err(|why| Refusal::invalid("input", format!("The input does not fit: {why}")))?;
+        Ok(Self { workflow: workflow.to_owned(), input, replay: None, timeout: found.timeout })
+    }
 }
 
 /// A steering input as it may be taken in.
@@ -113,16 +147,17 @@ impl NewTask {
     /// Checks what a client asks for.
     ///
     /// # Errors
-    /// `invalid_message`, naming the field; `prompt_too_long`; `not_supported` for a workflow.
-    pub fn check(asked: SubmitTask, settings: &RuntimeSettings) -> Result<Self, Refusal> {
-        if asked.workflow.is_some() {
-            return Err(Refusal::new(ErrorCode::NotSupported, "This hub has no workflows"));
-        }
+    /// `invalid_message`, naming the field; `prompt_too_long`.
+    pub fn check(asked: SubmitTask, settings: &RuntimeSettings, workflows: &Workflows) -> Result<Self, Refusal> {
         let mut issues = Issues::default();
-        let prompt = asked.prompt.unwrap_or_default();
-        let prompt = issues.note(clean_text("prompt", prompt.trim(), settings.prompt_chars));
+        let execution = asked.workflow.as_ref().map(|name| issues.note(NewExecution::check(name, asked.input, workflows)));
+        let usual = execution.as_ref().and_then(|execution| execution.timeout).unwrap_or(settings.task_timeout);
+        let prompt = match &asked.workflow {
+            None => issues.note(clean_text("prompt", asked.prompt.unwrap_or_default().trim(), settings.prompt_chars)),
+            Some(_) => String::new(),
+        };
         let timeout = match asked.timeout_ms {
-            None => settings.task_timeout,
+            None => usual,
             Some(ms) if (1..=settings.max_task_timeout.as_millis()).contains(&u128::from(ms)) => Duration::from_millis(ms),
             Some(_) => {
                 let most = settings.max_task_timeout.as_millis();
@@ -131,6 +166,9 @@ impl NewTask {
             }
         };
         let tools = asked.tools.map(|tools| issues.note(check_tools(tools)));
+        if let Some(options) = &asked.options {
+            options::check(options, options::NATIVE, &mut issues);
+        }
         issues.finish(Ok(Self {
             id: asked.task_id.unwrap_or_else(TaskId::random),
             id_chosen: asked.task_id.is_some(),
@@ -140,21 +178,24 @@ impl NewTask {
             timeout,
             context: asked.context.map(|text| strip_control(&text)).filter(|text| !text.trim().is_empty()),
             tools,
+            execution,
+            counted: true,
         }))
     }
 
     /// The event that records it, at this place in the session's line.
     pub(crate) fn queued(&self, position: u32) -> TaskQueued {
         TaskQueued {
-            prompt: Some(self.prompt.clone()),
+            prompt: self.execution.is_none().then(|| self.prompt.clone()),
             position,
             timeout_ms: u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX),
             on_busy: (self.on_busy != OnBusy::Queue).then_some(self.on_busy),
             options: self.options.clone(),
             context: self.context.clone(),
             tools: self.tools.clone(),
-            workflow: None,
-            input: None,
+            workflow: self.execution.as_ref().map(|execution| execution.workflow.clone()),
+            input: self.execution.as_ref().map(|execution| execution.input.clone()),
+            replay: self.execution.as_ref().and_then(|execution| execution.replay.clone()),
             agent: None,
             parent_task_id: None,
             call_id: None,
@@ -165,15 +206,19 @@ impl NewTask {
 /// Names what a task was asked, whatever its place in the line, so that a repeated submit is told from another one with the same id.
 /// Maps are hashed with their keys in order, because two writers may order them differently.
 pub(crate) fn task_fingerprint(queued: &TaskQueued) -> String {
-    let content = serde_json::json!([
-        queued.prompt,
-        queued.on_busy,
-        queued.options.as_ref().map(|options| sorted(&Value::Object(options.clone()))),
-        queued.timeout_ms,
-        queued.context,
-        queued.tools
-    ]);
-    fingerprint(&content.to_string())
+    let mut content = vec![
+        serde_json::json!(queued.prompt),
+        serde_json::json!(queued.on_busy),
+        queued.options.as_ref().map(|options| sorted(&Value::Object(options.clone()))).unwrap_or_default(),
+        queued.timeout_ms.into(),
+        serde_json::json!(queued.context),
+        serde_json::json!(queued.tools),
+    ];
+    if let Some(workflow) = &queued.workflow {
+        let replay = queued.replay.as_ref().map(|replay| serde_json::json!([replay.task_id, replay.step_id, replay.input]));
+        content.extend([workflow.as_str().into(), queued.input.as_ref().map(sorted).unwrap_or_default(), replay.unwrap_or_default()]);
+    }
+    fingerprint(&Value::Array(content).to_string())
 }
 
 impl NewSteer {

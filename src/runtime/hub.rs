@@ -29,7 +29,10 @@ use super::{
     },
     settings::RuntimeSettings,
 };
-use crate::store::{SessionFilter, SessionRecord, SharedStore};
+use crate::{
+    store::{SessionFilter, SessionRecord, SharedStore},
+    workflow::Workflows,
+};
 
 /// How often the hub looks for what has expired.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
@@ -51,6 +54,8 @@ pub struct HubParts {
     pub store: SharedStore,
     /// Who answers.
     pub agents: Agents,
+    /// Steps that can be executed.
+    pub workflows: Workflows,
     /// What is counted.
     pub metrics: Metrics,
 }
@@ -60,6 +65,7 @@ pub(crate) struct Shared {
     pub(crate) settings: RuntimeSettings,
     pub(crate) store: SharedStore,
     pub(crate) agents: Agents,
+    pub(crate) workflows: Workflows,
     pub(crate) metrics: Metrics,
     pub(crate) scheduler: Scheduler,
     pub(crate) quotas: Quotas,
@@ -80,7 +86,7 @@ pub(crate) struct Shared {
 impl Shared {
     /// What decisions rest on besides the state.
     pub(crate) fn rules(&self) -> Rules<'_> {
-        Rules { settings: &self.settings, agents: &self.agents }
+        Rules { settings: &self.settings, agents: &self.agents, workflows: &self.workflows }
     }
 
     /// Has a sleeping session woken at about this time.
@@ -101,7 +107,7 @@ pub struct SessionPage {
 impl Hub {
     /// Starts the hub's own work. Sessions with unfinished tasks are woken and recovered by [`Hub::recover`].
     pub fn start(parts: HubParts) -> Self {
-        let HubParts { settings, store, agents, metrics } = parts;
+        let HubParts { settings, store, agents, workflows, metrics } = parts;
         let shared = Arc::new(Shared {
             scheduler: Scheduler::new(settings.tasks_per_user, settings.tasks_per_node),
             quotas: Quotas::new(settings.quotas, store.clone()),
@@ -110,6 +116,7 @@ impl Hub {
             settings,
             store,
             agents,
+            workflows,
             metrics,
             awake: DashMap::new(),
             tasks: DashMap::new(),
@@ -293,6 +300,11 @@ impl Hub {
     /// Who answers.
     pub fn agents(&self) -> &Agents {
         &self.shared.agents
+    }
+
+    /// Steps that can be executed.
+    pub fn workflows(&self) -> &Workflows {
+        &self.shared.workflows
     }
 
     /// Where logs live.

@@ -6,6 +6,7 @@ pub mod hub;
 pub mod identity;
 pub mod log;
 pub mod metrics;
+pub mod options;
 pub mod quiet;
 pub mod quota;
 pub mod rate;
@@ -14,6 +15,7 @@ pub mod revocation;
 pub mod scheduler;
 pub mod session;
 pub mod settings;
+pub mod structured;
 pub mod task;
 pub mod template;
 

@@ -135,7 +135,13 @@ pub async fn start(config: Config, metrics: MetricsHandle, stop: &CancellationTo
     let auth = Arc::new(Authenticator::open(&config.auth)?);
     let store = parts::open_store(&config.storage)?;
     let agents = parts::agents(&config, parts::tools(&config).await?)?;
-    let hub = Hub::start(HubParts { settings: config.runtime.clone(), store, agents, metrics: Metrics::register() });
+    let hub = Hub::start(HubParts {
+        settings: config.runtime.clone(),
+        store,
+        agents,
+        workflows: config.workflows.clone(),
+        metrics: Metrics::register(),
+    });
     let recovered = hub.recover().await.map_err(ServeError::Recover)?;
     if recovered > 0 {
         tracing::info!(sessions = recovered, "sessions with unfinished tasks are recovered");

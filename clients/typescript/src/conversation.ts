@@ -54,6 +54,10 @@ export interface TaskView {
   readonly id: string;
   readonly status: TaskStatus;
   readonly prompt: string;
+  /** The workflow it executes, where it is no prompt: what happens in it is no part of the conversation. */
+  readonly workflow?: string;
+  /** What was not as asked, while the task went on; the newest of it. */
+  readonly warnings?: readonly { readonly code: string; readonly message: string }[];
   /** The task that handed it to a sub-agent: what is said in it is no part of the conversation, but stands in `text`. */
   readonly parentTaskId?: string;
   /** The agent that works on it, where it is not the session's. */
@@ -202,7 +206,7 @@ export function isOver(status: TaskStatus): status is "completed" | "failed" | "
 }
 
 function taskOf(info: TaskInfo): TaskView {
-  const { taskId, status, prompt, attempt, stepsCompleted, cancelRequested, partial, result, error, usage, createdAt, startedAt, completedAt, firstSeq, agent, parentTaskId } = info;
+  const { taskId, status, prompt, attempt, stepsCompleted, cancelRequested, partial, result, error, usage, createdAt, startedAt, completedAt, firstSeq, agent, parentTaskId, workflow, suspension } = info;
   return {
     id: taskId,
     status,
@@ -219,6 +223,8 @@ function taskOf(info: TaskInfo): TaskView {
     recovering: false,
     createdAt,
     firstSeq,
+    ...(workflow === undefined ? {} : { workflow }),
+    ...(suspension === undefined ? {} : { suspendedFor: suspension.reason }),
     ...(agent === undefined ? {} : { agent }),
     ...(parentTaskId === undefined ? {} : { parentTaskId, ...(partial === undefined ? {} : { text: partial.text }) }),
     ...(partial === undefined ? {} : { partial }),
@@ -250,7 +256,7 @@ function folded(before: Conversation, event: HubEvent): Conversation {
 }
 
 function queued(before: Conversation, { taskId, seq, at, data }: EventOf<"task_queued">): Conversation {
-  const { prompt, context, onBusy, position, timeoutMs, agent, parentTaskId, callId } = data;
+  const { prompt, context, onBusy, position, timeoutMs, agent, parentTaskId, callId, workflow } = data;
   const task: TaskView = {
     id: taskId,
     status: "queued",
@@ -269,6 +275,7 @@ function queued(before: Conversation, { taskId, seq, at, data }: EventOf<"task_q
     recovering: false,
     createdAt: at,
     firstSeq: seq,
+    ...(workflow === undefined ? {} : { workflow }),
     ...(context === undefined ? {} : { context }),
     ...(onBusy === undefined ? {} : { onBusy }),
     ...(agent === undefined ? {} : { agent }),
@@ -358,6 +365,8 @@ function ofTask(before: Conversation, event: TaskEvent): Conversation {
       const { steerId, reason } = event.data;
       return become({ steers: task.steers.map((steer) => (steer.steerId === steerId ? { ...steer, status: "rejected", reason } : steer)) });
     }
+    case "warning":
+      return become({ warnings: newest([...(task.warnings ?? []), event.data]) });
     case "cancel_requested":
       return become({ cancelRequested: true, rollback: event.data.rollback ?? false });
     case "task_suspended":
@@ -366,7 +375,7 @@ function ofTask(before: Conversation, event: TaskEvent): Conversation {
       const { suspendedFor: _, ...rest } = task;
       const after = { ...before, tasks: replaced(before.tasks, { ...rest, status: "running" }) };
       const { data } = event.data;
-      if (data === undefined || data === null) return after;
+      if (data === undefined || data === null || task.workflow !== undefined) return after;
       const text = typeof data === "string" ? data : JSON.stringify(data);
       return put(after, person(`d${event.seq}`, task.id, text, event.seq));
     }
@@ -395,7 +404,7 @@ function started(before: Conversation, task: TaskView, { seq, at, data }: EventO
   const again = task.startedAt !== undefined;
   const tasks = replaced(before.tasks, { ...task, status: "running", attempt, recovering: false, startedAt: task.startedAt ?? at });
   const after = { ...before, tasks, queue: before.queue.filter((id) => id !== task.id) };
-  if (again) return after;
+  if (again || task.workflow !== undefined) return after;
   // The prompt enters the conversation now, behind its context.
   const told = task.context === undefined ? after : put(after, person(`${messageId}c`, task.id, task.context, seq));
   return put(told, person(messageId, task.id, task.prompt, seq));

@@ -136,6 +136,7 @@ export type Event =
   | SteerAcceptedEvent
   | SteerAppliedEvent
   | SteerRejectedEvent
+  | WarningEvent
   | CancelRequestedEvent
   | TaskSuspendedEvent
   | TaskResumedEvent
@@ -837,6 +838,10 @@ export interface TaskInfo {
    */
   stepsCompleted: number;
   /**
+   * What it waits for, while it is suspended.
+   */
+  suspension?: Suspension;
+  /**
    * Its id.
    */
   taskId: TaskId;
@@ -844,6 +849,10 @@ export interface TaskInfo {
    * Model tokens of all its calls so far.
    */
   usage: Usage;
+  /**
+   * The workflow it executes.
+   */
+  workflow?: string;
 }
 /**
  * Why a task failed.
@@ -870,6 +879,35 @@ export interface PartialText {
    * Its text so far.
    */
   text: string;
+}
+/**
+ * Why a task does not go on.
+ */
+export interface Suspension {
+  /**
+   * Since when.
+   */
+  at: Timestamp;
+  /**
+   * What the step says to whoever resumes it.
+   */
+  data?: string | number | boolean | {} | unknown[] | null;
+  /**
+   * When it goes on, or ends, by itself.
+   */
+  expiresAt?: Timestamp;
+  /**
+   * `input` while it waits for a person, `sleep` while a workflow waits for a time, otherwise what was given.
+   */
+  reason: string;
+  /**
+   * What that data must look like (JSON Schema).
+   */
+  schema?: string | number | boolean | {} | unknown[] | null;
+  /**
+   * The step of a workflow that waits for data.
+   */
+  stepId?: string;
 }
 /**
  * The `data` of `usage`.
@@ -1085,6 +1123,10 @@ export interface TaskQueued {
    */
   prompt?: string;
   /**
+   * For a workflow that repeats another execution from a step on: what the steps before it came to.
+   */
+  replay?: Replay;
+  /**
    * Its deadline in milliseconds of running time.
    */
   timeoutMs: number;
@@ -1096,6 +1138,29 @@ export interface TaskQueued {
    * The workflow it executes.
    */
   workflow?: string;
+}
+/**
+ * Where an execution of a workflow begins that is not its first.
+ */
+export interface Replay {
+  /**
+   * What the step is given instead of what it was given then.
+   */
+  input?: string | number | boolean | {} | unknown[] | null;
+  /**
+   * What the steps before that came to, by step.
+   */
+  outputs: {
+    [k: string]: unknown | undefined;
+  };
+  /**
+   * The step it begins at.
+   */
+  stepId: string;
+  /**
+   * The execution it repeats.
+   */
+  taskId: TaskId;
 }
 /**
  * A task got its slot: its prompt enters the conversation now.
@@ -1155,7 +1220,7 @@ export interface Step {
    */
   input?: string | number | boolean | {} | unknown[] | null;
   /**
-   * `model` for a model call, the tool's name for a tool call.
+   * `model` for a model call, the tool's name for a tool call; of a workflow, the step's place in it (`review`, `each[2].send`).
    */
   name: string;
   /**
@@ -1170,6 +1235,10 @@ export interface Step {
    * The tool, for a tool call.
    */
   tool?: string;
+  /**
+   * Until when it waits, where it waits for a time or not for ever.
+   */
+  until?: Timestamp;
 }
 /**
  * Text of the answer. The concatenation of a message's tokens is its text.
@@ -1547,6 +1616,37 @@ export interface SteerRejected {
   steerId: TaskId;
 }
 /**
+ * Something was not as asked, and the task goes on: an option without effect, an answer that has to be mended.
+ */
+export interface WarningEvent {
+  at: Timestamp;
+  data: Warning;
+  /**
+   * Its place in the log, dense from 1.
+   */
+  seq: number;
+  sessionId: SessionId;
+  taskId: TaskId;
+  type: "warning";
+}
+/**
+ * The `data` of `warning`.
+ */
+export interface Warning {
+  /**
+   * What kind, in a word: `option_ignored`, `answer_invalid`. More may be added.
+   */
+  code: string;
+  /**
+   * For people.
+   */
+  message: string;
+  /**
+   * The options that have no effect.
+   */
+  options?: string[];
+}
+/**
  * Somebody asked to cancel the task: from here on it ends as cancelled, whatever it still does.
  */
 export interface CancelRequestedEvent {
@@ -1596,9 +1696,25 @@ export interface TaskSuspendedEvent {
  */
 export interface TaskSuspended {
   /**
-   * `input` while it waits for a person, otherwise what was given.
+   * What the step says to whoever resumes it.
+   */
+  data?: string | number | boolean | {} | unknown[] | null;
+  /**
+   * When it goes on, or ends, by itself.
+   */
+  expiresAt?: Timestamp;
+  /**
+   * `input` while it waits for a person, `sleep` while a workflow waits for a time, otherwise what was given.
    */
   reason: string;
+  /**
+   * What that data must look like (JSON Schema).
+   */
+  schema?: string | number | boolean | {} | unknown[] | null;
+  /**
+   * The step of a workflow that waits for data.
+   */
+  stepId?: string;
 }
 /**
  * The suspended task goes on.

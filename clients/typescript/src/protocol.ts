@@ -62,6 +62,7 @@ export const EVENT_TYPES = known<Event["type"]>({
   steer_accepted: 1,
   steer_applied: 1,
   steer_rejected: 1,
+  warning: 1,
   cancel_requested: 1,
   task_suspended: 1,
   task_resumed: 1,

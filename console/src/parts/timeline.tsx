@@ -63,7 +63,7 @@ function TaskCard({ task, now, open, shown }: { task: TaskView; now: number; ope
   return (
     <details class="task" ref={place} open={open} data-status={task.status}>
       <summary>
-        <span class="task-name">{excerpt(task.prompt || "(no prompt)", 60)}</span>
+        <span class="task-name">{excerpt(task.prompt || task.workflow || "(no prompt)", 60)}</span>
         <span class="task-about">
           <b class={"tag " + task.status}>{STATES[task.status]}</b>
           <span>{task.startedAt ? duration(to - from) : "has not begun"}</span>

@@ -4,7 +4,10 @@ use std::{collections::VecDeque, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::directives::{Directives, PlannedCall};
+use super::{
+    directives::{Directives, PlannedCall},
+    sample::sample,
+};
 use crate::provider::{ModelMessage, ModelRequest, ModelToolCall, ToolSpec};
 
 /// A plan is never larger than its prompt and these bounds: long answers are made word by word.
@@ -80,7 +83,7 @@ impl Plan {
         let calls = planned_calls(&directives, request);
         match calls.get(turn.results.len()) {
             Some(call) => parts.push_back(Part::Call(numbered(call, request))),
-            None => truncated = push_answer(&mut parts, &directives, &turn, max_tokens(request)),
+            None => truncated = push_answer(&mut parts, &directives, &turn, request),
         }
         parts.push_back(Part::End);
         Plan { pace: directives.pace, parts, input_words: input_words(request), truncated }
@@ -150,8 +153,9 @@ fn numbered(call: &PlannedCall, request: &ModelRequest) -> ModelToolCall {
 }
 
 /// Adds the answer and what is to go wrong with it; says whether the limit cut it.
-fn push_answer(parts: &mut VecDeque<Part>, directives: &Directives, turn: &Turn<'_>, limit: Option<usize>) -> bool {
-    let mut words = answer(directives, turn);
+fn push_answer(parts: &mut VecDeque<Part>, directives: &Directives, turn: &Turn<'_>, request: &ModelRequest) -> bool {
+    let limit = max_tokens(request);
+    let mut words = answer(directives, turn, request.answer_schema.as_ref());
     let truncated = limit.is_some_and(|limit| words.len() > limit);
     let fault = match (directives.fail, directives.hang) {
         (Some(fail), Some(hang)) if hang < fail.after => Some((hang, Part::Hang)),
@@ -181,12 +185,13 @@ impl Words {
     }
 }
 
-fn answer(directives: &Directives, turn: &Turn<'_>) -> Words {
+fn answer(directives: &Directives, turn: &Turn<'_>, schema: Option<&Value>) -> Words {
     if directives.stamp {
         return Words::Stamps(directives.tokens.unwrap_or(50));
     }
     let text = match (&directives.echo, turn.results.as_slice()) {
         (Some(echo), _) => echo.clone(),
+        (None, _) if let Some(schema) = schema => format!("{:#}", sample(schema, &excerpt(&directives.rest, 60))),
         (None, []) => friendly(directives, turn),
         (None, results) => about_results(results),
     };

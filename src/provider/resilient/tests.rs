@@ -34,6 +34,10 @@ impl ModelProvider for Scripted {
         "m"
     }
 
+    fn knows_option(&self, _: &str) -> bool {
+        true
+    }
+
     fn call(&self, _: ModelRequest) -> ModelStream {
         self.calls.fetch_add(1, Ordering::Relaxed);
         let text = || Ok(ModelEvent::Text("hi".into()));

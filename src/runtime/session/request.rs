@@ -49,6 +49,8 @@ pub enum Change {
         task: TaskId,
         /// Data for it.
         data: Option<serde_json::Value>,
+        /// Of an execution of a workflow: the step that waits for the data, or one to do again.
+        step: Option<String>,
     },
     /// The result of a client-executed tool.
     ToolResult(ClientToolResult),

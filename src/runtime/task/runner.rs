@@ -4,7 +4,7 @@
 //! the vendor.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     future::poll_fn,
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -13,7 +13,11 @@ use std::{
 };
 
 use agent_hub_protocol::{SessionId, TaskId, limits::MERGED_TOKEN_BYTES};
-use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
+use futures::{
+    FutureExt, StreamExt,
+    future::{AbortHandle, BoxFuture, abortable},
+    stream::{self, FuturesUnordered},
+};
 use serde_json::Value;
 use tokio::sync::oneshot;
 
@@ -220,6 +224,7 @@ impl Runner {
                     None
                 }
                 Work::Wait => None,
+                Work::Flow { start, .. } => return self.run_flow(start).await,
                 Work::Model(ask) => match self.call_model(*ask).await {
                     Ok(done) => Some(done),
                     Err(error) => {
@@ -246,6 +251,7 @@ impl Runner {
             messages: ask.messages,
             tools: ask.tools,
             options: ask.options,
+            answer_schema: ask.answer_schema,
             call_label: self.task.to_string(),
         };
         let mut left = self.agent.fallbacks.iter();
@@ -293,6 +299,37 @@ impl Runner {
     async fn run_tools(&self, calls: Vec<Call>) {
         let running = stream::iter(calls).map(|call| self.run_tool(call)).buffer_unordered(PARALLEL_CALLS);
         running.collect::<()>().await;
+    }
+
+    /// Runs the calls of a workflow: each ends when it ends, and what follows is asked for while others go on.
+    async fn run_flow(&self, start: Vec<Call>) -> Result<(), Stopped> {
+        let mut running = FuturesUnordered::new();
+        let mut given_up: HashMap<String, AbortHandle> = HashMap::new();
+        let mut start = start;
+        loop {
+            for call in start {
+                let id = call.id.clone();
+                let (work, handle) = abortable(self.run_tool(call));
+                given_up.insert(id.clone(), handle);
+                running.push(work.map(|_| id));
+            }
+            let mut next = std::pin::pin!(self.next(None));
+            let work = loop {
+                tokio::select! {
+                    biased;
+                    work = &mut next => break work?,
+                    Some(ended) = running.next(), if !running.is_empty() => drop(given_up.remove(&ended)),
+                }
+            };
+            match work {
+                Work::Flow { start: more, drop } => {
+                    drop.iter().filter_map(|call| given_up.remove(call)).for_each(|handle| handle.abort());
+                    start = more;
+                }
+                // The actor answers a workflow with nothing else.
+                Work::Nothing | Work::Wait | Work::Tools(_) | Work::Model(_) => return Ok(()),
+            }
+        }
     }
 
     async fn run_tool(&self, call: Call) {

@@ -105,7 +105,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 self.change_task(suspend.session_id, suspend.task_id, change, asked)
             }
             ClientMessage::ResumeTask(resume) => {
-                let change = Change::Resume { task: resume.task_id, data: resume.data };
+                let change = Change::Resume { task: resume.task_id, data: resume.data, step: resume.step_id };
                 self.change_task(resume.session_id, resume.task_id, change, asked)
             }
             ClientMessage::ToolResult(result) => self.change_task(result.session_id, result.task_id, Change::ToolResult(result), asked),
@@ -143,7 +143,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         asked.task = submit.task_id;
         let session = self.session_named(&SessionRef { session_id: submit.session_id }, asked)?;
         self.hub.rates().check(RateCategory::Task, self.who.user())?;
-        let new = NewTask::check(submit, self.hub.settings())?;
+        let new = NewTask::check(submit, self.hub.settings(), self.hub.workflows())?;
         asked.task = Some(new.id);
         self.change(session, Change::Submit(new), asked)
     }

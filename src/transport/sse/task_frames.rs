@@ -111,6 +111,7 @@ mod tests {
     fn success_ends_with_result_and_done_and_only_done_has_the_position() {
         let token = EventBody::Token(Token { token: "a\nb".into(), message_id: "m1".into() });
         let step = EventBody::Step(Step {
+            until: None,
             index: 1,
             name: "model".into(),
             tool: None,

@@ -22,7 +22,7 @@ impl State {
         let list = |name: &str| snapshot[name].as_array().expect("a list").clone();
         let mut tasks = list("tasks");
         for task in &mut tasks {
-            for field in ["partial", "result", "error", "startedAt", "completedAt"] {
+            for field in ["partial", "result", "error", "startedAt", "completedAt", "suspension"] {
                 task[field] = task.get(field).cloned().unwrap_or_default();
             }
             task["cancelRequested"] = task.get("cancelRequested").cloned().unwrap_or(json!(false));
@@ -96,8 +96,12 @@ impl State {
                 self.inputs.push(request);
             }
             "input_resolved" => self.inputs.retain(|input| input["taskId"] != *id || input["requestId"] != data["requestId"]),
-            "task_suspended" => self.task(&id)["status"] = json!("suspended"),
-            "task_resumed" => self.task(&id)["status"] = json!("running"),
+            "task_suspended" => {
+                let mut suspension = data.clone();
+                suspension["at"] = event["at"].clone();
+                (self.task(&id)["status"], self.task(&id)["suspension"]) = (json!("suspended"), suspension);
+            }
+            "task_resumed" => (self.task(&id)["status"], self.task(&id)["suspension"]) = (json!("running"), Value::Null),
             "steer_accepted" => self.steers.push((text(&data["steerId"]), text(&data["input"]))),
             "steer_applied" => {
                 let input = self.steers.iter().find(|(steer, _)| data["steerId"] == **steer).map(|(_, input)| json!(input));
@@ -124,7 +128,7 @@ impl State {
         self.tasks.push(json!({
             "taskId": id, "status": "queued", "prompt": data["prompt"], "attempt": 0, "stepsCompleted": 0, "cancelRequested": false,
             "partial": null, "result": null, "error": null, "usage": {"inputTokens": 0, "outputTokens": 0}, "createdAt": event["at"],
-            "startedAt": null, "completedAt": null, "firstSeq": event["seq"],
+            "startedAt": null, "completedAt": null, "suspension": null, "firstSeq": event["seq"],
         }));
     }
 
@@ -156,6 +160,7 @@ impl State {
         let data = &event["data"];
         self.line.retain(|waiting| waiting != id);
         let task = self.task(id);
+        task["suspension"] = Value::Null;
         (task["status"], task["completedAt"]) = (json!(&kind["task_".len()..]), event["at"].clone());
         if kind == "task_completed" {
             task["result"] = data["result"].clone();

@@ -190,6 +190,7 @@ fn app(environment: &[(&str, &str)], data: &str) -> Arc<App> {
         settings: config.runtime.clone(),
         store: Arc::new(MemoryStore::new()),
         agents: Agents::new(agent, [], Toolbox::default()),
+        workflows: config.workflows.clone(),
         metrics: Metrics::register(),
     });
     let auth = Arc::new(Authenticator::open(&config.auth).unwrap());

@@ -222,8 +222,8 @@ fn ended(code: &str, may: &str, end: Result<Value, ToolError>) -> Option<String>
     if said.len() > 256 * 1024 {
         return Some(format!("{code}: {} bytes", said.len()));
     }
-    // A clock on the wall and one of the processor stop the same scripts.
-    let fine = may.contains(how) || how == 'C' && may.contains('K');
+    // What would end by itself on a fast machine is out of time on a slow one: it is held either way.
+    let fine = may.contains(how) || how == 'C';
     (!fine).then(|| format!("{code}: ended as {how}, may end as {may}: {}", said.chars().take(100).collect::<String>()))
 }
 

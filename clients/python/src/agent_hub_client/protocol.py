@@ -204,35 +204,6 @@ TaskId: TypeAlias = str
 """A task. Unique in the hub. `executionId`, `runId` and `job_id` of other APIs are task ids."""
 
 
-class TaskQueued(TypedDict):
-    """The `data` of `task_queued`."""
-
-    agent: NotRequired[str]
-    """The agent that works on it, where it is not the session's: for the task of a sub-agent."""
-    callId: NotRequired[str]
-    """The call of the parent that its result answers."""
-    context: NotRequired[str]
-    """Put before the prompt as a message of its own."""
-    input: NotRequired[str | float | bool | dict[str, Any] | list[Any] | None]
-    """The workflow's input."""
-    onBusy: NotRequired[OnBusy]
-    """What was asked for while busy, where it was not `queue`."""
-    options: NotRequired[dict[str, Any]]
-    """Options of the model call."""
-    parentTaskId: NotRequired[TaskId]
-    """The task that handed it to a sub-agent. What such a task says is not part of the conversation."""
-    position: int
-    """How many unfinished tasks of the session are ahead of it."""
-    prompt: NotRequired[str]
-    """What the agent is asked; absent for a workflow."""
-    timeoutMs: int
-    """Its deadline in milliseconds of running time."""
-    tools: NotRequired[list[str]]
-    """The task's own tools."""
-    workflow: NotRequired[str]
-    """The workflow it executes."""
-
-
 class TaskRecovering(TypedDict):
     """The `data` of `task_recovering`."""
 
@@ -262,13 +233,6 @@ class TaskStarted(TypedDict):
 
 TaskStatus: TypeAlias = Literal['queued', 'running', 'suspended', 'completed', 'failed', 'cancelled', 'timeout']
 """The state of a task."""
-
-
-class TaskSuspended(TypedDict):
-    """The `data` of `task_suspended`."""
-
-    reason: str
-    """`input` while it waits for a person, otherwise what was given."""
 
 
 class TaskTimeout(TypedDict):
@@ -415,6 +379,29 @@ class UsageEvent(TypedDict):
     sessionId: SessionId
     taskId: TaskId
     type: Literal['usage']
+
+
+class Warning(TypedDict):
+    """The `data` of `warning`."""
+
+    code: str
+    """What kind, in a word: `option_ignored`, `answer_invalid`. More may be added."""
+    message: str
+    """For people."""
+    options: NotRequired[list[str]]
+    """The options that have no effect."""
+
+
+class WarningEvent(TypedDict):
+    """Something was not as asked, and the task goes on: an option without effect, an answer that has to be mended."""
+
+    at: Timestamp
+    data: Warning
+    seq: int
+    """Its place in the log, dense from 1."""
+    sessionId: SessionId
+    taskId: TaskId
+    type: Literal['warning']
 
 
 class WelcomeMessage(TypedDict):
@@ -690,6 +677,19 @@ class ReasoningEvent(TypedDict):
     type: Literal['reasoning']
 
 
+class Replay(TypedDict):
+    """Where an execution of a workflow begins that is not its first."""
+
+    input: NotRequired[str | float | bool | dict[str, Any] | list[Any] | None]
+    """What the step is given instead of what it was given then."""
+    outputs: dict[str, Any]
+    """What the steps before that came to, by step."""
+    stepId: str
+    """The step it begins at."""
+    taskId: TaskId
+    """The execution it repeats."""
+
+
 class RespondInputCommand(TypedDict):
     """While the request is open. The first valid answer wins; later ones get `already_resolved`."""
 
@@ -906,13 +906,15 @@ class Step(TypedDict):
     input: NotRequired[str | float | bool | dict[str, Any] | list[Any] | None]
     """What went in, on `started`."""
     name: str
-    """`model` for a model call, the tool's name for a tool call."""
+    """`model` for a model call, the tool's name for a tool call; of a workflow, the step's place in it (`review`, `each[2].send`)."""
     output: NotRequired[str | float | bool | dict[str, Any] | list[Any] | None]
     """What came out, on `completed`; the reason, on `failed`."""
     phase: StepPhase
     """Where it stands."""
     tool: NotRequired[str]
     """The tool, for a tool call."""
+    until: NotRequired[Timestamp]
+    """Until when it waits, where it waits for a time or not for ever."""
 
 
 class StepEvent(TypedDict):
@@ -967,6 +969,23 @@ class SuspendTaskCommand(TypedDict):
     taskId: TaskId
     """Which task."""
     type: Literal['suspend_task']
+
+
+class Suspension(TypedDict):
+    """Why a task does not go on."""
+
+    at: Timestamp
+    """Since when."""
+    data: NotRequired[str | float | bool | dict[str, Any] | list[Any] | None]
+    """What the step says to whoever resumes it."""
+    expiresAt: NotRequired[Timestamp]
+    """When it goes on, or ends, by itself."""
+    reason: str
+    """`input` while it waits for a person, `sleep` while a workflow waits for a time, otherwise what was given."""
+    schema: NotRequired[str | float | bool | dict[str, Any] | list[Any] | None]
+    """What that data must look like (JSON Schema)."""
+    stepId: NotRequired[str]
+    """The step of a workflow that waits for data."""
 
 
 class TaskCancelledEvent(TypedDict):
@@ -1045,10 +1064,45 @@ class TaskInfo(TypedDict):
     """Where it stands."""
     stepsCompleted: int
     """Steps that ended."""
+    suspension: NotRequired[Suspension]
+    """What it waits for, while it is suspended."""
     taskId: TaskId
     """Its id."""
     usage: Usage
     """Model tokens of all its calls so far."""
+    workflow: NotRequired[str]
+    """The workflow it executes."""
+
+
+class TaskQueued(TypedDict):
+    """The `data` of `task_queued`."""
+
+    agent: NotRequired[str]
+    """The agent that works on it, where it is not the session's: for the task of a sub-agent."""
+    callId: NotRequired[str]
+    """The call of the parent that its result answers."""
+    context: NotRequired[str]
+    """Put before the prompt as a message of its own."""
+    input: NotRequired[str | float | bool | dict[str, Any] | list[Any] | None]
+    """The workflow's input."""
+    onBusy: NotRequired[OnBusy]
+    """What was asked for while busy, where it was not `queue`."""
+    options: NotRequired[dict[str, Any]]
+    """Options of the model call."""
+    parentTaskId: NotRequired[TaskId]
+    """The task that handed it to a sub-agent. What such a task says is not part of the conversation."""
+    position: int
+    """How many unfinished tasks of the session are ahead of it."""
+    prompt: NotRequired[str]
+    """What the agent is asked; absent for a workflow."""
+    replay: NotRequired[Replay]
+    """For a workflow that repeats another execution from a step on: what the steps before it came to."""
+    timeoutMs: int
+    """Its deadline in milliseconds of running time."""
+    tools: NotRequired[list[str]]
+    """The task's own tools."""
+    workflow: NotRequired[str]
+    """The workflow it executes."""
 
 
 class TaskQueuedEvent(TypedDict):
@@ -1099,6 +1153,21 @@ class TaskStartedEvent(TypedDict):
     type: Literal['task_started']
 
 
+class TaskSuspended(TypedDict):
+    """The `data` of `task_suspended`."""
+
+    data: NotRequired[str | float | bool | dict[str, Any] | list[Any] | None]
+    """What the step says to whoever resumes it."""
+    expiresAt: NotRequired[Timestamp]
+    """When it goes on, or ends, by itself."""
+    reason: str
+    """`input` while it waits for a person, `sleep` while a workflow waits for a time, otherwise what was given."""
+    schema: NotRequired[str | float | bool | dict[str, Any] | list[Any] | None]
+    """What that data must look like (JSON Schema)."""
+    stepId: NotRequired[str]
+    """The step of a workflow that waits for data."""
+
+
 class TaskSuspendedEvent(TypedDict):
     """The task waits, for a person or for `resume_task`, and holds no slot."""
 
@@ -1127,7 +1196,7 @@ ClientMessage: TypeAlias = CreateSessionCommand | AttachSessionCommand | DetachS
 """What a client may send: a command, and the `id` that asks for an `ack`."""
 
 
-Event: TypeAlias = SessionCreatedEvent | SessionUpdatedEvent | SessionEndedEvent | TaskQueuedEvent | TaskStartedEvent | StepEvent | TokenEvent | ReasoningEvent | ToolCallEvent | ToolOutputEvent | ToolResultEvent | MessageEvent | UsageEvent | InputRequestedEvent | InputResolvedEvent | SteerAcceptedEvent | SteerAppliedEvent | SteerRejectedEvent | CancelRequestedEvent | TaskSuspendedEvent | TaskResumedEvent | TaskRecoveringEvent | TaskCompletedEvent | TaskFailedEvent | TaskCancelledEvent | TaskTimeoutEvent
+Event: TypeAlias = SessionCreatedEvent | SessionUpdatedEvent | SessionEndedEvent | TaskQueuedEvent | TaskStartedEvent | StepEvent | TokenEvent | ReasoningEvent | ToolCallEvent | ToolOutputEvent | ToolResultEvent | MessageEvent | UsageEvent | InputRequestedEvent | InputResolvedEvent | SteerAcceptedEvent | SteerAppliedEvent | SteerRejectedEvent | WarningEvent | CancelRequestedEvent | TaskSuspendedEvent | TaskResumedEvent | TaskRecoveringEvent | TaskCompletedEvent | TaskFailedEvent | TaskCancelledEvent | TaskTimeoutEvent
 """What happened in a session. Pass over any other `type` with `seq`, but count it."""
 
 

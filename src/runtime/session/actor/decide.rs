@@ -44,7 +44,13 @@ impl Actor {
         let shared = Arc::clone(&self.shared);
         let now = out.now;
         let quota = |resource| shared.quotas.take(who, resource, now);
-        let lookup = Lookup { settings: &shared.settings, tools: shared.agents.tools(), entry: entry.as_ref(), quota: &quota };
+        let lookup = Lookup {
+            settings: &shared.settings,
+            tools: shared.agents.tools(),
+            workflows: &shared.workflows,
+            entry: entry.as_ref(),
+            quota: &quota,
+        };
         if let Some(state) = &mut self.state {
             if state.owner != who.user() {
                 return Err(Refusal::forbidden());

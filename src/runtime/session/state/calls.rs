@@ -65,7 +65,7 @@ impl SessionState {
     }
 
     /// Whether somebody is already at it: a person, or a sub-agent.
-    fn waits(&self, id: TaskId, call: &Call) -> bool {
+    pub(super) fn waits(&self, id: TaskId, call: &Call) -> bool {
         let asked = |task: &super::Task| task.inputs.iter().any(|input| input.call_id.as_ref() == Some(&call.id));
         self.task(id).is_some_and(asked) || self.children(id).any(|child| child.parent.as_ref().is_some_and(|p| p.call == call.id))
     }
@@ -103,7 +103,8 @@ impl SessionState {
 
     /// A call starts.
     pub(crate) fn tool_started(&mut self, id: TaskId, call: &Call, out: &mut Outbox) {
-        if self.works_on(id) {
+        // The step of a workflow began when it decided on the call.
+        if self.works_on(id) && !self.is_flow(id) {
             self.emit_step(id, Some(call), StepPhase::Started, Some(call.arguments.clone()), None, out);
         }
     }
@@ -144,7 +145,11 @@ impl SessionState {
             Ok(output) => (Some(output), None, None),
             Err(error) => (None, Some(error.message), Some(error.code.as_str().to_owned())),
         };
+        let of_step = output.clone().ok_or_else(|| error.clone().unwrap_or_default());
         self.emit(out, Some(id), EventBody::ToolResult(ToolResult { call_id: call.id.clone(), output, error, code, duration_ms }));
+        if self.is_flow(id) {
+            return self.flow_call_ended(id, &call.id, of_step, out);
+        }
         self.emit_step(id, Some(call), phase, None, Some(shown), out);
     }
 
@@ -162,7 +167,7 @@ impl SessionState {
     }
 
     /// Puts a call to a person.
-    fn ask_approval(&mut self, id: TaskId, call: &Call, settings: &RuntimeSettings, out: &mut Outbox) {
+    pub(super) fn ask_approval(&mut self, id: TaskId, call: &Call, settings: &RuntimeSettings, out: &mut Outbox) {
         let question = format!("May {} be called?", call.tool);
         self.request_input(id, InputKind::Approval, Some(question), None, call, settings, out);
     }

@@ -11,7 +11,7 @@ use agent_hub_protocol::{
 };
 use serde_json::Value;
 
-use super::{Outbox, SessionState, Stop, WAITING_STEERS, kin::INPUT};
+use super::{Outbox, SessionState, Stop, WAITING_STEERS};
 use crate::{
     runtime::{
         admission::{NewSession, NewSteer, NewTask, task_fingerprint},
@@ -25,6 +25,7 @@ use crate::{
         settings::RuntimeSettings,
     },
     tool::{ToolError, ToolErrorCode, Toolbox},
+    workflow::Workflows,
 };
 
 /// What a change came to.
@@ -43,6 +44,8 @@ pub(crate) struct Lookup<'a> {
     pub(crate) settings: &'a RuntimeSettings,
     /// The tools of the hub.
     pub(crate) tools: &'a Toolbox,
+    /// Its workflows.
+    pub(crate) workflows: &'a Workflows,
     /// The entry of the task id the change carries, where the session does not have the task in memory.
     pub(crate) entry: Option<&'a TaskEntry>,
     /// Takes one unit of the user's day.
@@ -96,7 +99,7 @@ impl SessionState {
             Change::Steer(new) => self.steer(new, lookup, out),
             Change::Respond(answer) => self.respond(who.user(), answer, lookup, out),
             Change::Suspend { task, reason } => self.suspend(*task, reason.clone(), lookup, out),
-            Change::Resume { task, data } => self.resume(*task, data.clone(), lookup, out),
+            Change::Resume { task, data, step } => self.resume(*task, data.clone(), step.as_deref(), lookup, out),
             Change::ToolResult(result) => {
                 self.unfinished(result.task_id, lookup)?;
                 Err(Refusal::new(ErrorCode::NotSupported, "No call of a client-executed tool waits under this callId"))
@@ -106,7 +109,7 @@ impl SessionState {
         }
     }
 
-    fn done(&self, task: Option<TaskId>, seq: Option<Seq>) -> Answer {
+    pub(super) fn done(&self, task: Option<TaskId>, seq: Option<Seq>) -> Answer {
         Answer::Done(Done { session: self.id, task, seq, repeated: false })
     }
 
@@ -159,7 +162,7 @@ impl SessionState {
             return self.steer(&steer, lookup, out);
         }
         let settings = lookup.settings;
-        if let Some(limit) = settings.tasks_per_session.filter(|limit| self.task_count >= *limit) {
+        if let Some(limit) = settings.tasks_per_session.filter(|limit| new.counted && self.task_count >= *limit) {
             return Err(Refusal::new(ErrorCode::QuotaExceeded, "Session task limit reached").detail("limit", limit));
         }
         if new.on_busy == OnBusy::Reject && !self.line.is_empty() {
@@ -245,6 +248,18 @@ impl SessionState {
         }
     }
 
+    /// A call that is given up is not put to a person any more.
+    pub(super) fn withdraw_approval(&mut self, id: TaskId, call: &str, out: &mut Outbox) {
+        let of_call = |request: &InputRequested| request.call_id.as_deref() == Some(call);
+        let request = self.task(id).and_then(|task| task.inputs.iter().find(|request| of_call(request)).cloned());
+        if let Some(request) = request {
+            let outcome = ResolvedOutcome::Withdrawn;
+            let (by, request_id) = ("hub".to_owned(), request.request_id);
+            let body = InputResolved { request_id, outcome, by, payload: None, edited_arguments: None };
+            self.emit(out, Some(id), EventBody::InputResolved(body));
+        }
+    }
+
     fn steer(&mut self, new: &NewSteer, lookup: &Lookup<'_>, out: &mut Outbox) -> Result<Answer, Refusal> {
         if let Some(steer) = self.tasks.iter().flat_map(|task| &task.steers).find(|steer| steer.id == new.id) {
             let same = steer.input == new.input && steer.when == new.when;
@@ -253,6 +268,9 @@ impl SessionState {
         let task = self.unfinished(new.task, lookup)?;
         if task.cancel.is_some() {
             return Err(Refusal::new(ErrorCode::AlreadyTerminal, "The task is being cancelled"));
+        }
+        if task.flow.is_some() {
+            return Err(Refusal::new(ErrorCode::NotSupported, "An execution of a workflow cannot be steered"));
         }
         if task.steers.iter().filter(|steer| steer.waiting).count() >= WAITING_STEERS {
             return Err(Refusal::new(ErrorCode::QueueFull, "Too many steering inputs wait for this task"));
@@ -322,11 +340,14 @@ impl SessionState {
             let duration_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
             let (output, error) = result.map_or_else(|error| (None, Some(error)), |output| (Some(output), None));
             let (error, code) = error.map(|error| (error.message, error.code.as_str().to_owned())).unzip();
-            self.emit(out, Some(id), EventBody::ToolResult(ToolResult { call_id: call.id, output, error, code, duration_ms }));
+            let of_step = output.clone().ok_or_else(|| error.clone().unwrap_or_default());
+            self.emit(out, Some(id), EventBody::ToolResult(ToolResult { call_id: call.id.clone(), output, error, code, duration_ms }));
+            self.flow_call_ended(id, &call.id, of_step, out);
         }
-        let waited_for_this = |task: &super::Task| {
-            task.inputs.is_empty() && task.status == TaskStatus::Suspended && task.suspended_for.as_deref() == Some(INPUT)
-        };
+        let waited_for_this = |task: &super::Task| task.inputs.is_empty() && task.waits_for_input();
+        if let Some(active) = self.active_mut(id) {
+            active.look = true;
+        }
         if outcome != ResolvedOutcome::Withdrawn && self.task(id).is_some_and(waited_for_this) {
             self.emit(out, Some(id), EventBody::TaskResumed(TaskResumed::default()));
             self.resume_ancestors(id, out);
@@ -350,12 +371,28 @@ impl SessionState {
         Ok(Answer::WhenStopped(id))
     }
 
-    fn resume(&mut self, id: TaskId, data: Option<Value>, lookup: &Lookup<'_>, out: &mut Outbox) -> Result<Answer, Refusal> {
+    fn resume(
+        &mut self,
+        id: TaskId,
+        data: Option<Value>,
+        step: Option<&str>,
+        lookup: &Lookup<'_>,
+        out: &mut Outbox,
+    ) -> Result<Answer, Refusal> {
         let task = self.unfinished(id, lookup)?;
         if task.parent.is_some() {
             return Err(not_alone());
         }
-        if task.suspended_for.as_deref() == Some(INPUT) || !task.inputs.is_empty() {
+        if task.cancel.is_some() {
+            return Err(Refusal::new(ErrorCode::AlreadyTerminal, "The task is being cancelled"));
+        }
+        if task.flow.is_some() && !task.waits_for_input() {
+            return self.resume_flow(id, data, step, lookup.workflows, out);
+        }
+        if step.is_some() {
+            return Err(Refusal::invalid("stepId", "The task is no execution of a workflow"));
+        }
+        if task.waits_for_input() || !task.inputs.is_empty() {
             return Err(Refusal::new(ErrorCode::Busy, "The task waits for input; answer it with respond_input"));
         }
         if task.status != TaskStatus::Suspended {
@@ -398,7 +435,12 @@ impl SessionState {
 
     /// Puts a task aside: its slot is given back.
     pub(super) fn put_aside(&mut self, id: TaskId, reason: String, out: &mut Outbox) {
-        self.emit(out, Some(id), EventBody::TaskSuspended(TaskSuspended { reason }));
+        self.put_aside_for(id, TaskSuspended { reason, step_id: None, schema: None, data: None, expires_at: None }, out);
+    }
+
+    /// The same, with all there is to say about it.
+    pub(super) fn put_aside_for(&mut self, id: TaskId, why: TaskSuspended, out: &mut Outbox) {
+        self.emit(out, Some(id), EventBody::TaskSuspended(why));
         self.active.retain(|active| active.task != id);
     }
 }

@@ -5,11 +5,11 @@ use std::{collections::VecDeque, time::Duration};
 use agent_hub_protocol::{
     Epoch, Event, EventBody, Seq, SessionId, TaskId, Timestamp,
     event::{InputKind, InputRequested, Message, ResolvedOutcome, SessionCreated, StepPhase, TaskQueued},
-    snapshot::{TaskError, TaskStatus},
+    snapshot::{Suspension, TaskError, TaskStatus},
 };
 
-use super::{Cancel, Conversation, Entry, FINISHED_TASKS, Parent, SessionState, Steer, Streaming, Task};
-use crate::runtime::admission::task_fingerprint;
+use super::{Cancel, Conversation, Entry, FINISHED_TASKS, Parent, SessionState, Steer, Streaming, Task, flow::Flow, work::ANSWER_INVALID};
+use crate::{runtime::admission::task_fingerprint, workflow::Progress};
 
 impl SessionState {
     /// A session as its first event makes it.
@@ -83,7 +83,7 @@ impl SessionState {
             tools: queued.tools.clone(),
             timeout: Duration::from_millis(queued.timeout_ms),
             fingerprint: task_fingerprint(queued),
-            own: parent.is_some().then(Box::default),
+            own: (parent.is_some() || queued.workflow.is_some()).then(Box::default),
             parent,
             attempt: 0,
             first_seq: event.seq,
@@ -98,6 +98,7 @@ impl SessionState {
             step: 0,
             steps_completed: 0,
             model_calls: 0,
+            repairs: 0,
             cancel: None,
             usage: agent_hub_protocol::event::Usage::default(),
             result: None,
@@ -110,7 +111,11 @@ impl SessionState {
             resolved: Vec::new(),
             approved: Vec::new(),
             steers: Vec::new(),
-            suspended_for: None,
+            suspension: None,
+            flow: queued.workflow.clone().map(|workflow| {
+                let input = queued.input.clone().unwrap_or_default();
+                Box::new(Flow { workflow, progress: Progress::new(input, queued.replay.as_deref()), fruitless: 0 })
+            }),
         });
         self.forget_old_tasks();
     }
@@ -147,12 +152,26 @@ impl SessionState {
                 task.started_at.get_or_insert(event.at);
                 if task.message_id.is_none() {
                     task.message_id = Some(started.message_id.clone());
-                    if let Some(context) = &task.context {
+                    // An execution of a workflow has no prompt.
+                    if let Some(context) = task.context.as_ref().filter(|_| task.flow.is_none()) {
                         let message_id = format!("{}c", started.message_id);
                         talk.push(Entry::User { message_id, task: id, text: context.clone(), seq: event.seq });
                     }
-                    let (message_id, text) = (started.message_id.clone(), task.prompt.clone());
-                    talk.push(Entry::User { message_id, task: id, text, seq: event.seq });
+                    if task.flow.is_none() {
+                        let (message_id, text) = (started.message_id.clone(), task.prompt.clone());
+                        talk.push(Entry::User { message_id, task: id, text, seq: event.seq });
+                    }
+                }
+            }
+            EventBody::Step(step) if task.flow.is_some() => {
+                if let Some(id) = &step.call_id {
+                    note_id(&mut self.next_id, id);
+                }
+                task.step = task.step.max(step.index);
+                task.steps_completed += u32::from(step.phase == StepPhase::Completed);
+                if let Some(flow) = &mut task.flow {
+                    flow.progress.note(step, event.at);
+                    flow.fruitless = 0;
                 }
             }
             EventBody::Step(step) => match step.phase {
@@ -214,6 +233,10 @@ impl SessionState {
                     steer.waiting = false;
                 }
             }
+            EventBody::Warning(warning) if warning.code == ANSWER_INVALID => {
+                task.repairs += 1;
+                talk.push(Entry::Note { task: id, text: warning.message.clone(), seq: event.seq });
+            }
             EventBody::CancelRequested(cancel) => {
                 task.cancel = Some(Cancel {
                     by: cancel.by.clone(),
@@ -225,14 +248,19 @@ impl SessionState {
             }
             EventBody::TaskSuspended(suspended) => {
                 task.status = TaskStatus::Suspended;
-                task.suspended_for = Some(suspended.reason.clone());
+                task.suspension = Some(Suspension { at: event.at, what: suspended.clone() });
+                if let Some(flow) = &mut task.flow {
+                    flow.progress.suspended();
+                }
                 task.clock_stops(event.at);
             }
             EventBody::TaskResumed(resumed) => {
                 task.status = TaskStatus::Running;
-                task.suspended_for = None;
+                task.suspension = None;
                 task.running_since = Some(event.at);
-                if let Some(data) = &resumed.data {
+                if let Some(flow) = &mut task.flow {
+                    flow.progress.resumed(resumed.step_id.as_deref(), resumed.data.as_ref());
+                } else if let Some(data) = &resumed.data {
                     let text = data.as_str().map_or_else(|| data.to_string(), str::to_owned);
                     let message_id = format!("d{}", event.seq);
                     talk.push(Entry::User { message_id, task: id, text, seq: event.seq });
@@ -240,6 +268,9 @@ impl SessionState {
             }
             EventBody::TaskRecovering(recovering) => {
                 task.attempt = recovering.attempt;
+                if let Some(flow) = &mut task.flow {
+                    flow.fruitless += 1;
+                }
                 task.recovering = true;
                 if let Some(void) = task.streaming.take() {
                     task.void = Some(void);
@@ -285,7 +316,12 @@ impl SessionState {
         task.clock_stops(at);
         task.inputs.clear();
         task.void = None;
-        if task.parent.is_some() {
+        task.suspension = None;
+        if let Some(flow) = &mut task.flow {
+            // Who wants to know how it went reads the log.
+            flow.progress = Progress::default();
+        }
+        if task.parent.is_some() || task.flow.is_some() {
             // What it came to stands in the conversation of the task it belongs to.
         } else if task.taken_back() {
             self.conversation.remove_task(id);

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{Active, Call, Conversation, Outbox, Rules, SessionState, Stop, Task};
 use crate::{
-    runtime::{admission::task_fingerprint, agent::Agent, session::entry::TaskEntry},
+    runtime::agent::Agent,
     tool::{ToolError, ToolErrorCode},
 };
 
@@ -42,7 +42,7 @@ impl SessionState {
     }
 
     /// The tasks it belongs to, the nearest first.
-    fn ancestors(&self, id: TaskId) -> Vec<TaskId> {
+    pub(super) fn ancestors(&self, id: TaskId) -> Vec<TaskId> {
         let parent = |id: TaskId| Some(self.task(id)?.parent.as_ref()?.task);
         std::iter::successors(parent(id), |id| parent(*id)).collect()
     }
@@ -100,16 +100,13 @@ impl SessionState {
             tools: None,
             workflow: None,
             input: None,
+            replay: None,
             agent: Some(whom.to_owned()),
             parent_task_id: Some(id),
             call_id: Some(call.id.clone()),
         };
         self.emit_step(id, Some(call), StepPhase::Started, Some(call.arguments.clone()), None, out);
-        let child = TaskId::random();
-        let entry =
-            TaskEntry { session: self.id, owner: self.owner.clone(), first_seq: self.head + 1, fingerprint: task_fingerprint(&queued) };
-        out.writes.push(entry.write(child));
-        self.emit(out, Some(child), EventBody::TaskQueued(queued));
+        self.queue_child(queued, out);
         Ok(())
     }
 
@@ -164,6 +161,9 @@ impl SessionState {
             (_, Some(error)) => Err(format!("{} failed: {}", parent.agent, error.message)),
             (status, None) => Err(format!("{} did not finish: {}", parent.agent, status.as_str())),
         };
+        if self.is_flow(parent.task) {
+            return self.flow_call_ended(parent.task, &parent.call, result, out);
+        }
         let result = result.map_err(|message| ToolError::new(ToolErrorCode::Failed, message));
         if let Some(call) = self.open_calls(parent.task).into_iter().find(|call| call.id == parent.call) {
             self.close_call(parent.task, &call, result, took, out);
@@ -173,8 +173,7 @@ impl SessionState {
     /// A task goes on: so do those that waited for it.
     pub(super) fn resume_ancestors(&mut self, id: TaskId, out: &mut Outbox) {
         for ancestor in self.ancestors(id) {
-            let waited = |task: &Task| task.status == TaskStatus::Suspended && task.suspended_for.as_deref() == Some(INPUT);
-            if self.task(ancestor).is_some_and(waited) {
+            if self.task(ancestor).is_some_and(Task::waits_for_input) {
                 self.emit(out, Some(ancestor), EventBody::TaskResumed(TaskResumed::default()));
             }
         }
@@ -183,7 +182,7 @@ impl SessionState {
     /// A task goes on: so does what was suspended with it.
     pub(super) fn resume_descendants(&mut self, id: TaskId, out: &mut Outbox) {
         for descendant in self.descendants(id) {
-            let set_aside = |task: &Task| task.status == TaskStatus::Suspended && task.suspended_for.as_deref() != Some(INPUT);
+            let set_aside = |task: &Task| task.status == TaskStatus::Suspended && !task.waits_for_input();
             if self.task(descendant).is_some_and(set_aside) {
                 self.emit(out, Some(descendant), EventBody::TaskResumed(TaskResumed::default()));
             }
@@ -192,7 +191,7 @@ impl SessionState {
 }
 
 /// Options that a sub-agent's calls have too: what is asked of this one answer stays with it.
-fn inherited(options: &serde_json::Map<String, Value>) -> serde_json::Map<String, Value> {
+pub(super) fn inherited(options: &serde_json::Map<String, Value>) -> serde_json::Map<String, Value> {
     const PASSED_ON: [&str; 3] = ["userContext", "context", "temperature"];
     options.iter().filter(|(name, _)| PASSED_ON.contains(&name.as_str())).map(|(name, value)| (name.clone(), value.clone())).collect()
 }

@@ -5,6 +5,7 @@
 
 mod calls;
 mod change;
+mod flow;
 mod fold;
 mod kin;
 #[cfg(test)]
@@ -18,17 +19,19 @@ use agent_hub_protocol::{
     Cursor, Epoch, Event, EventBody, Seq, SessionId, TaskId, Timestamp,
     client_message::SteerWhen,
     event::{InputRequested, ToolCall, ToolResult, Usage},
-    snapshot::{TaskError, TaskStatus},
+    snapshot::{Suspension, TaskError, TaskStatus},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub(crate) use change::{Answer, Lookup};
+use flow::Flow;
 pub(crate) use work::{CallReport, ModelAsk, Work};
 
 use crate::{
     runtime::{agent::Agents, settings::RuntimeSettings},
     store::{SessionRecord, Write},
+    workflow::Workflows,
 };
 
 /// What decisions about the work of a task rest on besides the state: what was configured, and does not change while the hub runs.
@@ -36,6 +39,7 @@ use crate::{
 pub(crate) struct Rules<'a> {
     pub(crate) settings: &'a RuntimeSettings,
     pub(crate) agents: &'a Agents,
+    pub(crate) workflows: &'a Workflows,
 }
 
 /// Finished tasks kept in memory; older ones are read from the log.
@@ -93,6 +97,12 @@ pub(crate) struct Active {
     since: Timestamp,
     /// The steps that calls began, by call.
     steps: Vec<(String, u32)>,
+    /// Of an execution: the calls that are being made.
+    running: Vec<String>,
+    /// Of an execution: something has happened from which something may follow.
+    look: bool,
+    /// Of an execution: when something follows in any case.
+    look_at: Option<Timestamp>,
 }
 
 /// Why the work of a task is being stopped.
@@ -133,6 +143,8 @@ pub(crate) struct Task {
     steps_completed: u32,
     /// Model calls begun, those of its sub-agents included.
     model_calls: u32,
+    /// How often the model was told that its answer does not fit.
+    repairs: u32,
     pub(crate) cancel: Option<Cancel>,
     usage: Usage,
     result: Option<Value>,
@@ -150,8 +162,10 @@ pub(crate) struct Task {
     /// Calls that a person has allowed and that have no result yet.
     approved: Vec<String>,
     steers: Vec<Steer>,
-    /// What it is suspended for.
-    suspended_for: Option<String>,
+    /// What it waits for, while it is suspended.
+    suspension: Option<Suspension>,
+    /// Of an execution of a workflow: how far it has come.
+    pub(crate) flow: Option<Box<Flow>>,
 }
 
 /// Where the task of a sub-agent comes from.
@@ -207,6 +221,8 @@ pub(crate) enum Entry {
     User { message_id: String, task: TaskId, text: String, seq: Seq },
     /// The agent: what it said and what it called.
     Assistant { message_id: String, task: TaskId, text: String, partial: bool, seq: Seq, calls: Vec<Call> },
+    /// What the hub tells the agent; nobody's message.
+    Note { task: TaskId, text: String, seq: Seq },
     /// What a call returned.
     Result { call_id: String, task: TaskId, tool: String, content: String, is_error: bool },
 }
@@ -302,9 +318,11 @@ impl SessionState {
             Some((_, since)) => Some(since.plus(settings.stop_grace)),
             None => self.task(active.task).map(|task| active.since.plus(task.timeout.saturating_sub(task.ran))),
         });
+        let look = self.active.first().and_then(|active| active.look_at);
+        let rest = self.tasks.iter().filter(|task| task.flow.is_some()).filter_map(|task| task.suspension.as_ref()?.what.expires_at).min();
         let inputs = self.tasks.iter().filter(|t| !t.status.is_terminal());
         let expiry = inputs.flat_map(|t| &t.inputs).filter_map(|input| input.expires_at).min();
-        [work, expiry].into_iter().flatten().min()
+        [work, look, rest, expiry].into_iter().flatten().min()
     }
 
     pub(crate) fn record(&self) -> SessionRecord {
@@ -330,6 +348,11 @@ impl Task {
     /// Whether it was taken out of the conversation, and all it said with it.
     pub(crate) fn taken_back(&self) -> bool {
         self.status == TaskStatus::Cancelled && self.cancel.as_ref().is_some_and(|cancel| cancel.rollback)
+    }
+
+    /// Whether it waits for a person, or for one that something that belongs to it waits for.
+    fn waits_for_input(&self) -> bool {
+        self.status == TaskStatus::Suspended && self.suspension.as_ref().is_some_and(|suspension| suspension.what.reason == kin::INPUT)
     }
 
     /// Running time so far, when the work goes on since `active_since`.
@@ -425,7 +448,7 @@ impl Conversation {
             match entry {
                 Entry::Assistant { calls, .. } => open.extend(calls),
                 Entry::Result { call_id, .. } => open.retain(|call| call.id != *call_id),
-                Entry::User { .. } => {}
+                Entry::User { .. } | Entry::Note { .. } => {}
             }
         }
         open.into_iter().cloned().collect()
@@ -456,14 +479,14 @@ impl Conversation {
 impl Entry {
     fn task(&self) -> TaskId {
         match self {
-            Entry::User { task, .. } | Entry::Assistant { task, .. } | Entry::Result { task, .. } => *task,
+            Entry::User { task, .. } | Entry::Assistant { task, .. } | Entry::Note { task, .. } | Entry::Result { task, .. } => *task,
         }
     }
 
     /// `None` of a tool's result, which belongs to the turn before it.
     fn seq(&self) -> Option<Seq> {
         match self {
-            Entry::User { seq, .. } | Entry::Assistant { seq, .. } => Some(*seq),
+            Entry::User { seq, .. } | Entry::Assistant { seq, .. } | Entry::Note { seq, .. } => Some(*seq),
             Entry::Result { .. } => None,
         }
     }
@@ -473,7 +496,7 @@ impl Entry {
         const OVERHEAD: usize = 160;
         OVERHEAD
             + match self {
-                Entry::User { text, .. } => text.len(),
+                Entry::User { text, .. } | Entry::Note { text, .. } => text.len(),
                 Entry::Assistant { text, calls, .. } => text.len() + calls.len() * OVERHEAD,
                 Entry::Result { content, .. } => content.len(),
             }
@@ -484,7 +507,7 @@ impl Entry {
         match self {
             Entry::User { .. } => true,
             Entry::Assistant { text, .. } => !text.is_empty(),
-            Entry::Result { .. } => false,
+            Entry::Note { .. } | Entry::Result { .. } => false,
         }
     }
 }

@@ -16,18 +16,19 @@ use futures::{FutureExt, future::BoxFuture};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{Answer, CallReport, Lookup, Outbox, Rules, SessionState, Work};
+use super::{Answer, Call, CallReport, Lookup, Outbox, Rules, SessionState, Work};
 use crate::{
     provider::{CallEnd, ModelMessage, ModelToolCall, ProviderError, ProviderErrorKind, ToolSpec, demo::DemoProvider},
     runtime::{
         Plan, Principal, RuntimeSettings,
-        admission::{NewSession, NewSteer, NewTask},
+        admission::{NewExecution, NewSession, NewSteer, NewTask},
         agent::{Agent, Agents, Approval},
         session::request::Change,
         task::Delta,
         template::Template,
     },
     tool::{Invocation, SharedTool, Tool, ToolError, ToolErrorCode, Toolbox},
+    workflow::{Workflow, Workflows},
 };
 
 /// A session with its log, driven by hand.
@@ -80,11 +81,11 @@ static AGENTS: LazyLock<Agents> = LazyLock::new(|| {
 });
 
 fn rules() -> Rules<'static> {
-    Rules { settings: &SETTINGS, agents: &AGENTS }
+    Rules { settings: &SETTINGS, agents: &AGENTS, workflows: &WORKFLOWS }
 }
 
 fn lookup() -> Lookup<'static> {
-    Lookup { settings: &SETTINGS, tools: AGENTS.tools(), entry: None, quota: &|_| Ok(None) }
+    Lookup { settings: &SETTINGS, tools: AGENTS.tools(), workflows: &WORKFLOWS, entry: None, quota: &|_| Ok(None) }
 }
 
 fn new_task(n: u128) -> NewTask {
@@ -97,8 +98,48 @@ fn new_task(n: u128) -> NewTask {
         timeout: Duration::from_secs(60),
         context: None,
         tools: None,
+        execution: None,
+        counted: true,
     }
 }
+
+/// An execution of the workflow that has a step of every kind.
+fn new_flow(n: u128) -> NewTask {
+    let execution = NewExecution::check("mix", Some(json!({ "items": [1, 2, 3] })), &WORKFLOWS).expect("fits");
+    NewTask { prompt: String::new(), execution: Some(execution), ..new_task(n) }
+}
+
+const MIX: &str = r#"
+input: { type: object, properties: { items: { type: array } }, required: [items] }
+result: "=steps"
+steps:
+  - { id: begin, type: transform, value: "=workflow.input.items" }
+  - id: each
+    type: for_each
+    concurrency: 2
+    steps:
+      - { id: call, type: tool, tool: echo, arguments: { n: "=item" }, on_error: continue }
+      - { id: ask, type: agent, agent: other, prompt: "=`item ${item}`", on_error: continue }
+  - id: fan
+    type: parallel
+    branches:
+      left: [{ id: guarded, type: tool, tool: guarded, approve: true, on_error: continue }]
+      right: [{ id: wait, type: suspend, resume: { type: string } }]
+  - id: first
+    type: parallel
+    mode: race
+    branches:
+      - [{ id: work, type: agent, prompt: race }]
+      - [{ id: rest, type: sleep, for: 20 s }]
+  - id: choose
+    type: condition
+    if: "steps.fan.right == `go on`"
+    then: [{ id: yes, type: transform, value: "yes" }]
+    else: [{ id: no, type: transform, value: "no" }]
+"#;
+
+static WORKFLOWS: LazyLock<Workflows> =
+    LazyLock::new(|| Workflows::new([Workflow::from_yaml("mix", MIX).expect("fine")]).expect("they fit together"));
 
 impl Bench {
     fn new() -> Self {
@@ -399,7 +440,7 @@ fn a_question_of_a_sub_agent_suspends_all_it_belongs_to() {
     assert!(matches!(bench.next(task, None), Work::Nothing));
     assert!(bench.state.active.is_empty(), "the slot is free");
     bench.state = bench.refolded();
-    assert_eq!(bench.ask(Change::Resume { task, data: None }).expect_err("somebody is asked"), ErrorCode::Busy);
+    assert_eq!(bench.ask(Change::Resume { task, data: None, step: None }).expect_err("somebody is asked"), ErrorCode::Busy);
     respond(&mut bench, true);
     assert_eq!(bench.start(), Some(task));
     assert!(matches!(bench.next(task, None), Work::Wait));
@@ -569,6 +610,8 @@ fn op() -> impl Strategy<Value = Op> {
 struct Worker {
     todo: Option<Work>,
     begun: bool,
+    /// Of an execution: the calls that are being made.
+    running: Vec<Call>,
 }
 
 /// The workers of the tasks at work.
@@ -589,7 +632,12 @@ impl Workers {
         while let Some(task) = self.waiting(bench) {
             let work = bench.next(task, None);
             let waits = matches!(work, Work::Wait);
-            self.of.entry(task).or_default().todo = Some(work);
+            let worker = self.of.entry(task).or_default();
+            if let Work::Flow { start, drop } = &work {
+                worker.running.retain(|call| !drop.contains(&call.id));
+                worker.running.extend(start.iter().cloned());
+            }
+            worker.todo = Some(work);
             if waits {
                 break;
             }
@@ -615,6 +663,7 @@ fn drive(bench: &mut Bench, workers: &mut Workers, op: Op) {
     let active = (!at_work.is_empty()).then(|| at_work[workers.turn % at_work.len()].task);
     let calling = active.is_some_and(|task| matches!(workers.todo(task), Some(Work::Model(_))));
     match (op, active) {
+        (Op::Submit(n @ 4.., on_busy), _) => drop(bench.ask(Change::Submit(NewTask { on_busy, ..new_flow(n.into()) }))),
         (Op::Submit(n, busy), _) => drop(bench.submit(u128::from(n), busy)),
         (Op::Cancel(n), _) => drop(bench.ask(Change::Cancel { task: id(n), reason: None })),
         (Op::CancelChild, Some(task)) => drop(bench.ask(Change::Cancel { task, reason: None })),
@@ -623,7 +672,7 @@ fn drive(bench: &mut Bench, workers: &mut Workers, op: Op) {
             drop(bench.ask(Change::Steer(steer)));
         }
         (Op::Suspend(n), _) => drop(bench.ask(Change::Suspend { task: id(n), reason: None })),
-        (Op::Resume(n), _) => drop(bench.ask(Change::Resume { task: id(n), data: Some(json!("go on")) })),
+        (Op::Resume(n), _) => drop(bench.ask(Change::Resume { task: id(n), data: Some(json!("go on")), step: None })),
         (Op::Respond(yes), _) => respond(bench, yes),
         (Op::Start, None) => {
             bench.start();
@@ -680,10 +729,27 @@ fn go_on(bench: &mut Bench, workers: &mut Workers, task: TaskId) {
             }
             None
         }
+        // One of the calls of an execution ends while others go on.
+        Some(Work::Wait) if !worker.running.is_empty() => {
+            let call = worker.running.remove(0);
+            let result = if call.id.ends_with('7') { Err(ToolError::new(ToolErrorCode::Failed, "no")) } else { Ok(json!("done")) };
+            bench.with(|state, out| state.tool_ended(task, &call, result, Duration::ZERO, out));
+            None
+        }
+        Some(Work::Flow { .. }) => None,
         Some(Work::Wait | Work::Nothing) | None => return,
     };
     worker.begun = true;
-    worker.todo = Some(bench.next(task, report));
+    let work = bench.next(task, report);
+    let worker = workers.of.entry(task).or_default();
+    if let Work::Flow { start, drop } = &work {
+        worker.running.retain(|call| !drop.contains(&call.id));
+        for call in start {
+            assert!(worker.running.iter().all(|running| running.id != call.id), "no call is made twice at once");
+            worker.running.push(call.clone());
+        }
+    }
+    worker.todo = Some(work);
 }
 
 fn respond(bench: &mut Bench, yes: bool) {

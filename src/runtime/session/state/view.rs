@@ -110,7 +110,9 @@ impl Task {
         TaskInfo {
             task_id: self.id,
             status: self.status,
-            prompt: Some(self.prompt.clone()),
+            prompt: self.flow.is_none().then(|| self.prompt.clone()),
+            workflow: self.flow.as_ref().map(|flow| flow.workflow.clone()),
+            suspension: self.suspension.clone(),
             agent: self.parent.as_ref().map(|parent| parent.agent.clone()),
             parent_task_id: self.parent.as_ref().map(|parent| parent.task),
             attempt: self.attempt,
@@ -157,6 +159,6 @@ fn message_of(entry: &Entry) -> Option<MessageInfo> {
             partial: *partial,
             seq: *seq,
         }),
-        Entry::Result { .. } => None,
+        Entry::Note { .. } | Entry::Result { .. } => None,
     }
 }

@@ -4,23 +4,25 @@ use agent_hub_protocol::{
     ErrorCode, EventBody, TaskId,
     event::{
         InputRequested, InputResolved, Message, Reasoning, ResolvedOutcome, Role, SteerApplied, SteerRejected, Step, StepPhase,
-        TaskCancelled, TaskCompleted, TaskFailed, TaskRecovering, TaskStarted, TaskTimeout, Token, ToolCall, ToolResult,
+        TaskCancelled, TaskCompleted, TaskFailed, TaskRecovering, TaskStarted, TaskTimeout, Token, ToolCall, ToolResult, Warning,
     },
     limits::MERGED_TOKEN_BYTES,
     snapshot::TaskStatus,
 };
 use serde_json::{Map, Value};
 
-use super::{Active, Call, Entry, Outbox, Rules, SessionState, Stop, kin::INPUT};
+use super::{Active, Call, Entry, Outbox, Rules, SessionState, Stop, Task, flow::ATTEMPTS_PER_STEP, kin::INPUT};
 use crate::{
     provider::{CallEnd, ModelMessage, ModelToolCall, ProviderError, ProviderErrorKind, ToolSpec},
-    runtime::{agent::Agent, settings::RuntimeSettings, task::Delta, template::Template},
+    runtime::{agent::Agent, options, settings::RuntimeSettings, structured, task::Delta, template::Template},
 };
 
 /// Nesting of a tool's arguments; JSON readers give up at 128.
 const MAX_NESTING: usize = 64;
 /// Model calls of a task when neither it nor its agent says: so many, and for an agent with sub-agents so many for each of them.
 const USUAL_STEPS: u32 = 10;
+/// The warning that is for the model too.
+pub(super) const ANSWER_INVALID: &str = "answer_invalid";
 
 /// How the last model call went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +40,8 @@ pub(crate) enum Work {
     Model(Box<ModelAsk>),
     /// Run these calls.
     Tools(Vec<Call>),
+    /// Run these calls beside those that run, give these of them up, and ask again at once.
+    Flow { start: Vec<Call>, drop: Vec<String> },
     /// Wait until something that belongs to the task has ended.
     Wait,
     /// Nothing: the task has ended, or is being stopped.
@@ -52,6 +56,8 @@ pub(crate) struct ModelAsk {
     pub(crate) model: Option<String>,
     pub(crate) tools: Vec<ToolSpec>,
     pub(crate) options: Map<String, Value>,
+    /// What the answer must fit.
+    pub(crate) answer_schema: Option<Value>,
     /// Text it may answer with, in bytes.
     pub(crate) answer_bytes: usize,
 }
@@ -68,7 +74,8 @@ impl SessionState {
         if let Some(task) = self.task_mut(id) {
             task.running_since = Some(out.now);
         }
-        self.active.push(Active { task: id, stop: None, abort_call: false, since: out.now, steps: Vec::new() });
+        let (steps, running) = (Vec::new(), Vec::new());
+        self.active.push(Active { task: id, stop: None, abort_call: false, since: out.now, steps, running, look: true, look_at: None });
     }
 
     /// Takes pieces of the answer in. Adjacent ones of a kind become one event.
@@ -133,6 +140,9 @@ impl SessionState {
         if let Some(active) = self.active_mut(id) {
             active.abort_call = false;
         }
+        if self.is_flow(id) {
+            return self.next_of_flow(id, rules, out);
+        }
         match report {
             Some(CallReport::Ended(end)) => {
                 self.close_message(id, false, out);
@@ -167,8 +177,7 @@ impl SessionState {
         }
         let steered = self.apply_steers(id, out);
         let answered = matches!(report, Some(CallReport::Ended(_))) && !self.talk_of(id).ends_with_result(id);
-        if answered && !steered {
-            self.complete(id, out);
+        if answered && !steered && self.complete(id, out) {
             return Work::Nothing;
         }
         self.call_model(id, &agent, rules, out)
@@ -190,8 +199,14 @@ impl SessionState {
                 return Work::Nothing;
             }
         };
+        self.warn_of_options(id, agent, out);
         let tools = self.offered(id, agent, rules);
         let Some(task) = self.task(id) else { return Work::Nothing };
+        let answer_schema = task.options.as_ref().and_then(options::answer_schema).cloned();
+        let instructions = match (instructions, answer_schema.as_ref().map(structured::instruction)) {
+            (Some(own), Some(of_answer)) => Some(format!("{own}\n\n{of_answer}")),
+            (own, of_answer) => own.or(of_answer),
+        };
         let option = |name: &str| task.options.as_ref().and_then(|options| options.get(name));
         let own_model = || self.model.clone().filter(|_| task.parent.is_none());
         let ask = ModelAsk {
@@ -200,6 +215,7 @@ impl SessionState {
             model: option("model").and_then(Value::as_str).map(str::to_owned).or_else(own_model).or(usual_model),
             tools,
             options: task.options.clone().unwrap_or_default(),
+            answer_schema,
             answer_bytes: rules.settings.answer_bytes,
         };
         self.emit_step(id, None, StepPhase::Started, None, None, out);
@@ -208,7 +224,8 @@ impl SessionState {
 
     /// Model calls made, and how many may be: of the task that all this belongs to, because sub-agents share what it may use.
     fn budget(&self, id: TaskId, rules: Rules<'_>) -> (u32, u32) {
-        let root = self.active.first().map_or(id, |active| active.task);
+        // A workflow has no budget: each of its agents has its own.
+        let root = self.ancestors(id).into_iter().take_while(|of| !self.is_flow(*of)).last().unwrap_or(id);
         let Some(task) = self.task(root) else { return (0, 0) };
         let asked = task.options.as_ref().and_then(|options| options.get("maxSteps")).and_then(Value::as_u64);
         let agent = rules.agents.of_session(self.agent_of(root)).ok();
@@ -273,6 +290,7 @@ impl SessionState {
             }
         }
         self.expire_inputs(out);
+        self.wake_flows(out);
     }
 
     fn expire_inputs(&mut self, out: &mut Outbox) {
@@ -299,7 +317,7 @@ impl SessionState {
                 self.finish_cancelled(id, true, out);
             } else if task.status == TaskStatus::Running && failed_store {
                 self.fail(id, ErrorCode::Overloaded, "The store could not be written while the task ran".to_owned(), true, out);
-            } else if task.status == TaskStatus::Running && task.attempt >= settings.max_attempts {
+            } else if task.status == TaskStatus::Running && task.has_tried_enough(settings) {
                 self.fail(id, ErrorCode::Interrupted, "The hub stopped while the task ran".to_owned(), true, out);
             } else if task.status == TaskStatus::Running {
                 self.run_again(id, out);
@@ -334,7 +352,7 @@ impl SessionState {
         self.finish(id, EventBody::TaskCancelled(TaskCancelled { reason, by, partial, upstream_stopped, rollback }), out);
     }
 
-    fn finish_timeout(&mut self, id: TaskId, upstream_stopped: bool, out: &mut Outbox) {
+    pub(super) fn finish_timeout(&mut self, id: TaskId, upstream_stopped: bool, out: &mut Outbox) {
         self.withdraw(id, "The task ran out of time", out);
         let Some(task) = self.task(id) else { return };
         let timeout_ms = u64::try_from(task.timeout.as_millis()).unwrap_or(u64::MAX);
@@ -350,10 +368,42 @@ impl SessionState {
         self.finish(id, EventBody::TaskFailed(TaskFailed { code, message, retryable, partial, message_id }), out);
     }
 
-    fn complete(&mut self, id: TaskId, out: &mut Outbox) {
-        let result = Value::String(self.talk_of(id).last_text(id).unwrap_or_default().to_owned());
+    /// Ends the task with its answer. False where the model has to be told first that its answer is not what was asked for.
+    fn complete(&mut self, id: TaskId, out: &mut Outbox) -> bool {
+        let answer = self.talk_of(id).last_text(id).unwrap_or_default();
+        let Some(task) = self.task(id) else { return true };
+        let result = match task.options.as_ref().and_then(options::answer_schema) {
+            None => Ok(Value::String(answer.to_owned())),
+            Some(schema) => structured::read(answer, schema),
+        };
+        match result {
+            Ok(result) => self.complete_with(id, result, out),
+            Err(complaint) if task.repairs >= structured::REPAIRS => {
+                self.fail(id, ErrorCode::UpstreamError, format!("Schema validation failed: {complaint}"), false, out);
+            }
+            Err(complaint) => {
+                let message = format!("The answer does not fit the schema: {complaint}. Answer again, with the whole JSON value.");
+                let body = Warning { code: ANSWER_INVALID.to_owned(), message, options: Vec::new() };
+                self.emit(out, Some(id), EventBody::Warning(body));
+                return false;
+            }
+        }
+        true
+    }
+
+    pub(super) fn complete_with(&mut self, id: TaskId, result: Value, out: &mut Outbox) {
         let usage = self.task(id).map(|task| task.usage).unwrap_or_default();
         self.finish(id, EventBody::TaskCompleted(TaskCompleted { result, usage }), out);
+    }
+
+    /// Says once which of the task's options nobody heeds.
+    fn warn_of_options(&mut self, id: TaskId, agent: &Agent, out: &mut Outbox) {
+        let Some(task) = self.task(id).filter(|task| task.step == 0 && task.parent.is_none()) else { return };
+        let options = task.options.as_ref().map(|options| options::without_effect(options, &*agent.provider)).unwrap_or_default();
+        if !options.is_empty() {
+            let message = format!("Not known to {}, and without effect: {}", agent.provider.name(), options.join(", "));
+            self.emit(out, Some(id), EventBody::Warning(Warning { code: "option_ignored".to_owned(), message, options }));
+        }
     }
 
     fn finish(&mut self, id: TaskId, terminal: EventBody, out: &mut Outbox) {
@@ -431,7 +481,7 @@ impl SessionState {
         }
         let tool = call.map(|call| call.tool.clone());
         let name = tool.clone().unwrap_or_else(|| "model".to_owned());
-        let body = Step { index, name, tool, call_id: call.map(|call| call.id.clone()), phase, input, output };
+        let body = Step { index, name, tool, call_id: call.map(|call| call.id.clone()), phase, until: None, input, output };
         self.emit(out, Some(id), EventBody::Step(body));
     }
 
@@ -448,7 +498,7 @@ impl SessionState {
         let mut messages: Vec<ModelMessage> = Vec::with_capacity(talk.entries.len() + 1 - from);
         for entry in talk.entries.iter().skip(from) {
             match entry {
-                Entry::User { text, .. } => messages.push(ModelMessage::User(text.clone())),
+                Entry::User { text, .. } | Entry::Note { text, .. } => messages.push(ModelMessage::User(text.clone())),
                 Entry::Assistant { text, calls, .. } if text.is_empty() && calls.is_empty() => {}
                 Entry::Assistant { text, calls, .. } => {
                     let call = |call: &Call| ModelToolCall {
@@ -480,6 +530,16 @@ impl SessionState {
             messages.push(ModelMessage::User("Continue.".to_owned()));
         }
         messages
+    }
+}
+
+impl Task {
+    /// Whether it is not started again after the hub stopped. An execution of a workflow goes on as long as it gets somewhere.
+    fn has_tried_enough(&self, settings: &RuntimeSettings) -> bool {
+        match &self.flow {
+            Some(flow) => flow.fruitless >= ATTEMPTS_PER_STEP,
+            None => self.attempt >= settings.max_attempts,
+        }
     }
 }
 
