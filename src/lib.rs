@@ -12,6 +12,7 @@ pub mod duration;
 pub mod expression;
 pub mod provider;
 pub mod runtime;
+pub mod schema;
 pub mod server;
 pub mod store;
 pub mod telemetry;

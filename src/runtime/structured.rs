@@ -1,12 +1,11 @@
 //! Answers that are data: JSON that fits a schema.
 
-use jsonschema::Validator;
 use serde_json::Value;
+
+use crate::schema;
 
 /// Bytes of a schema; it is told to the model with every call.
 const SCHEMA_BYTES: usize = 64 * 1024;
-/// Complaints about one answer; a model that is told of five mends more than it is told.
-const COMPLAINTS: usize = 5;
 /// How often a model is told what is wrong with its answer.
 pub(crate) const REPAIRS: u32 = 2;
 
@@ -21,7 +20,7 @@ pub fn check_schema(schema: &Value) -> Result<(), String> {
     if schema.to_string().len() > SCHEMA_BYTES {
         return Err(format!("is longer than {SCHEMA_BYTES} bytes"));
     }
-    jsonschema::validator_for(schema).map(drop).map_err(|error| format!("is not a valid JSON Schema: {error}"))
+    schema::compile(schema).map(drop).map_err(|error| format!("is not a valid JSON Schema: {error}"))
 }
 
 /// What a model is told so that its answer fits.
@@ -36,11 +35,7 @@ pub fn instruction(schema: &Value) -> String {
 pub fn read(answer: &str, schema: &Value) -> Result<Value, String> {
     let value: Value = serde_json::from_str(unfenced(answer)).map_err(|error| format!("it is no JSON: {error}"))?;
     // It compiled when it was taken in.
-    let validator = jsonschema::validator_for(schema).map_err(|error| error.to_string())?;
-    match complaints(&validator, &value) {
-        none if none.is_empty() => Ok(value),
-        some => Err(some.join("; ")),
-    }
+    schema::check(schema, &value).map(|()| value)
 }
 
 /// The value of an answer that is still being written, as far as it has come; `None` while there is none.
@@ -51,15 +46,6 @@ pub fn read_partial(answer: &str) -> Option<Value> {
         return None;
     }
     serde_json::from_str(&partial_json_fixer::fix_json(begun.trim_end().trim_end_matches('`'))).ok()
-}
-
-/// What does not fit, each with its place.
-pub fn complaints(validator: &Validator, value: &Value) -> Vec<String> {
-    let complaint = |error: jsonschema::ValidationError<'_>| match error.instance_path().to_string() {
-        path if path.is_empty() => error.to_string(),
-        path => format!("{path}: {error}"),
-    };
-    validator.iter_errors(value).take(COMPLAINTS).map(complaint).collect()
 }
 
 /// Without the code fence that models put around JSON whatever they are told.

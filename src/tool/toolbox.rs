@@ -8,12 +8,10 @@ use jsonschema::Validator;
 use serde_json::{Map, Value};
 
 use super::{Invocation, SharedTool, ToolError, ToolErrorCode, ToolSource};
-use crate::provider::ToolSpec;
+use crate::{provider::ToolSpec, schema};
 
 /// What a result may have in the log and before the model, in bytes of JSON. Longer ones are cut, and say so.
 pub const RESULT_BYTES: usize = 64 * 1024;
-/// Complaints about one call's arguments; the model rarely makes more mistakes at once.
-const COMPLAINTS: usize = 5;
 
 /// All tools there are. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -91,18 +89,13 @@ impl Toolbox {
         let Value::Object(members) = arguments else {
             return Err(ToolError::new(ToolErrorCode::InvalidArguments, "The arguments must be a JSON object"));
         };
-        let complaints = match self.0.own.get(name) {
-            Some(kept) => complaints(&kept.arguments, arguments),
-            None => match validator(tool.spec()) {
-                Ok(validator) => complaints(&validator, arguments),
-                // Whoever offers a tool with such a schema says nothing about its arguments.
-                Err(_) => Vec::new(),
-            },
+        let fit = match self.0.own.get(name) {
+            Some(kept) => schema::complain(&kept.arguments, arguments),
+            // Whoever offers a tool with a schema that is none says nothing about its arguments.
+            None => validator(tool.spec()).map_or(Ok(()), |validator| schema::complain(&validator, arguments)),
         };
-        if complaints.is_empty() {
-            return Ok(members.clone());
-        }
-        Err(ToolError::new(ToolErrorCode::InvalidArguments, format!("The arguments do not fit: {}", complaints.join("; "))))
+        let wrong = |why| ToolError::new(ToolErrorCode::InvalidArguments, format!("The arguments do not fit: {why}"));
+        fit.map(|()| members.clone()).map_err(wrong)
     }
 
     /// Runs a call whose arguments were checked: within the tool's time, and with a result that is no longer than [`RESULT_BYTES`]. A tool
@@ -150,15 +143,7 @@ fn means(pattern: &str, name: &str) -> bool {
 }
 
 fn validator(spec: &ToolSpec) -> Result<Validator, String> {
-    jsonschema::validator_for(&spec.parameters).map_err(|error| error.to_string())
-}
-
-fn complaints(validator: &Validator, arguments: &Value) -> Vec<String> {
-    let complaint = |error: jsonschema::ValidationError<'_>| match error.instance_path().to_string() {
-        path if path.is_empty() => error.to_string(),
-        path => format!("{path}: {error}"),
-    };
-    validator.iter_errors(arguments).take(COMPLAINTS).map(complaint).collect()
+    schema::compile(&spec.parameters)
 }
 
 /// A result as it can be kept and shown to a model.

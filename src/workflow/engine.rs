@@ -14,7 +14,10 @@ use super::{
     form::Form,
     progress::Progress,
 };
-use crate::expression::{Expression, ExpressionError};
+use crate::{
+    expression::{Expression, ExpressionError},
+    schema,
+};
 
 /// Items of one `for_each`.
 const MAX_ITEMS: usize = 1000;
@@ -162,10 +165,8 @@ impl Execution<'_> {
     /// # Errors
     /// Why the data does not fit.
     pub fn check_data(schema: Option<&Value>, data: &Value) -> Result<(), String> {
-        let Some(schema) = schema else { return Ok(()) };
         // It compiled when the definition was read.
-        let validator = jsonschema::validator_for(schema).map_err(|error| error.to_string())?;
-        validator.validate(data).map_err(|error| located(&error))
+        schema.map_or(Ok(()), |schema| schema::check(schema, data))
     }
 
     fn list(&self, steps: &[Step], inside: &str, input: Value, scope: &Scope<'_>, due: &mut Vec<Due>) -> Stand {
@@ -438,12 +439,5 @@ fn text(value: Value) -> String {
     match value {
         Value::String(text) => text,
         other => other.to_string(),
-    }
-}
-
-fn located(error: &jsonschema::ValidationError<'_>) -> String {
-    match error.instance_path().to_string() {
-        path if path.is_empty() => error.to_string(),
-        path => format!("{path}: {error}"),
     }
 }

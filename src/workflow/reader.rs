@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::form::Form;
-use crate::{duration, expression::Expression};
+use crate::{duration, expression::Expression, schema};
 
 /// One object of a definition. Fields are taken out of it; what is left in the end is not known.
 pub(super) struct Fields<'a> {
@@ -120,7 +120,7 @@ impl<'a> Fields<'a> {
     /// A JSON Schema that is one.
     pub(super) fn schema(&mut self, field: &str) -> Option<Value> {
         let schema = self.take(field)?;
-        if let Err(error) = jsonschema::validator_for(&schema) {
+        if let Err(error) = schema::compile(&schema) {
             self.complain(field, format_args!("is not a valid JSON Schema: {error}"));
             return None;
         }

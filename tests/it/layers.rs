@@ -3,15 +3,17 @@
 use std::{fs, path::Path};
 
 /// What each layer may name of the crate besides itself.
-const MAY_USE: [(&str, &[&str]); 10] = [
+const MAY_USE: [(&str, &[&str]); 12] = [
     ("store", &[]),
     ("provider", &[]),
     ("workspace", &[]),
     // Of the provider only how a model is told of a tool.
-    ("tool", &["provider", "workspace"]),
+    ("tool", &["provider", "workspace", "schema"]),
     ("expression", &[]),
-    ("workflow", &["expression", "duration"]),
-    ("runtime", &["store", "provider", "tool", "expression", "workflow"]),
+    ("duration", &[]),
+    ("schema", &[]),
+    ("workflow", &["expression", "duration", "schema"]),
+    ("runtime", &["store", "provider", "tool", "expression", "workflow", "schema"]),
     ("transport", &["runtime", "api"]),
     // Of the store only the shapes that the runtime hands through: records and why something failed. Of tools what there is.
     ("api", &["runtime", "transport", "store", "provider", "tool"]),

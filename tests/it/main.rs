@@ -16,4 +16,5 @@ mod soak_small;
 mod support;
 mod tools;
 mod trouble;
+mod workflows;
 mod ws;

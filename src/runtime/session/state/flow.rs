@@ -350,6 +350,8 @@ impl SessionState {
             if !settled {
                 return Err(Refusal::invalid("stepId", format!("The execution has not come to the step {step:?}")));
             }
+            // What was begun behind it is done anew when its turn comes.
+            self.abandon(id, None, out);
         }
         let seq = self.emit_resumed(id, data, step.map(str::to_owned), out);
         self.resume_descendants(id, out);
