@@ -22,7 +22,7 @@ mod identity;
 mod sessions;
 mod socket;
 mod steering;
-mod support;
+pub(crate) mod support;
 mod tasks;
 mod views;
 mod wait;

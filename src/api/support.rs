@@ -29,7 +29,7 @@ pub(super) struct TaskPath(pub(super) TaskId);
 
 /// The query, refused as JSON.
 #[derive(Clone, Debug)]
-pub(super) struct ApiQuery<T>(pub(super) T);
+pub(crate) struct ApiQuery<T>(pub(crate) T);
 
 impl<S: Send + Sync> FromRequestParts<S> for SessionPath {
     type Rejection = Problem;
@@ -68,7 +68,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for ApiQuery<T> {
 
 /// Counts a request of `who` and answers it with `work`, or with 429 when there were too many. Either answer, also a refusal of `work`,
 /// says what is left.
-pub(super) async fn limited<R: IntoResponse>(
+pub(crate) async fn limited<R: IntoResponse>(
     edge: &Edge,
     category: RateCategory,
     who: &Principal,

@@ -45,6 +45,8 @@ pub struct NewSession {
     pub metadata: Option<Map<String, Value>>,
     /// Whether a socket makes it.
     pub by_socket: bool,
+    /// Whether it counts among the sessions that a user may make in a day. Those of adapters do not: their users know of none.
+    pub counted: bool,
 }
 
 /// A task as it may be queued.
@@ -139,7 +141,17 @@ impl NewSession {
             issues.note(check_metadata(metadata));
         }
         let id = asked.session_id.unwrap_or_else(SessionId::random);
-        issues.finish(Ok(Self { id, agent, tools, model: asked.model, name: asked.name, tags, metadata: asked.metadata, by_socket }))
+        issues.finish(Ok(Self {
+            id,
+            agent,
+            tools,
+            model: asked.model,
+            name: asked.name,
+            tags,
+            metadata: asked.metadata,
+            by_socket,
+            counted: true,
+        }))
     }
 }
 

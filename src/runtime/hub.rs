@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use agent_hub_protocol::{Cursor, SessionId, TaskId, Timestamp};
+use agent_hub_protocol::{Cursor, Event, Seq, SessionId, TaskId, Timestamp};
 use dashmap::{DashMap, Entry};
 use tokio::sync::oneshot;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -229,6 +229,15 @@ impl Hub {
         sessions.truncate(limit);
         let next = if more { sessions.last().map(|s| (s.created_at, s.id)) } else { None };
         Ok(SessionPage { sessions, next })
+    }
+
+    /// What happened in a session behind `after`, up to now, oldest first.
+    ///
+    /// # Errors
+    /// `session_not_found`, `forbidden`, `overloaded`.
+    pub async fn events(&self, who: &Principal, session: SessionId, after: Seq) -> Result<Vec<Event>, Refusal> {
+        let view = self.session(who, session).await?;
+        session::events(&self.shared.store, session, after, view.cursor.seq).await.map_err(session::unreadable)
     }
 
     /// Messages of a session, as a snapshot shows them, strictly before `before` (the newest if `None`), oldest first.

@@ -10,6 +10,7 @@ use super::Listener;
 use crate::{
     api,
     app::App,
+    compat,
     runtime::{Hub, Plan, Principal, Refusal},
     transport::{
         Edge, EdgeParts, EdgeSettings,
@@ -41,7 +42,7 @@ const DEVELOPMENT_ORIGIN: &str = "http://localhost:3000";
 /// When the listener fails; the drain is the same.
 pub(super) async fn serve(app: Arc<App>, listener: Listener, stop: CancellationToken) -> io::Result<()> {
     let edge = Edge::new(edge_parts(&app, stop.clone()));
-    let guard = api::service(&edge, []);
+    let guard = api::service(&edge, compat::surfaces(&edge));
     let settings = front_settings(&app);
     // Not a child of `stop`: the listener must not end before it is known why.
     let stop_accepting = CancellationToken::new();

@@ -1,6 +1,6 @@
 //! Who asks. Everything that is not listed needs a token: a new route is closed until somebody opens it.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use agent_hub_protocol::ErrorCode;
 use axum::{
@@ -45,13 +45,13 @@ pub enum Access {
 
 /// What each route asks, by its pattern; every other one asks for a token.
 #[derive(Clone, Debug, Default)]
-pub struct AccessTable(HashMap<&'static str, Access>);
+pub struct AccessTable(HashMap<Cow<'static, str>, Access>);
 
 impl AccessTable {
     /// With one more route.
     #[must_use]
-    pub fn with(mut self, pattern: &'static str, access: Access) -> Self {
-        self.0.insert(pattern, access);
+    pub fn with(mut self, pattern: impl Into<Cow<'static, str>>, access: Access) -> Self {
+        self.0.insert(pattern.into(), access);
         self
     }
 

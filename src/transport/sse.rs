@@ -48,7 +48,7 @@ pub struct Listener<'a> {
 }
 
 /// Turns events into frames.
-trait Frames: Send + 'static {
+pub trait Frames: Send + 'static {
     /// Appends what `event` is to `out`. Returns whether it was the last one.
     fn write(&mut self, event: &LogEvent, epoch: &Epoch, out: &mut Vec<u8>) -> bool;
 }
@@ -137,6 +137,17 @@ pub async fn session(listener: Listener<'_>, session: SessionId) -> Result<Respo
         }
     }
     Ok(respond(Flow { ended, ..Flow::new(edge, who, reader, SessionFrames, opening, (token, slot)) }))
+}
+
+/// Another server's stream over a log: what `frames` makes of the events that `reader` finds.
+///
+/// # Errors
+/// Before the stream begins: too many streams.
+pub async fn adapted(listener: Listener<'_>, reader: Reader, frames: impl Frames) -> Result<Response, Problem> {
+    let Listener { edge, who, from, .. } = listener;
+    let slot = edge.slots.enter(who, &from)?;
+    let token = edge.hub.watch_token(who).await?;
+    Ok(respond(Flow::new(edge, who, reader, frames, Vec::new(), (token, slot))))
 }
 
 /// `EventSource` stops coming back when it is told that there is no content.

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 /// What each layer may name of the crate besides itself.
-const MAY_USE: [(&str, &[&str]); 12] = [
+const MAY_USE: [(&str, &[&str]); 13] = [
     ("store", &[]),
     ("provider", &[]),
     ("workspace", &[]),
@@ -17,6 +17,8 @@ const MAY_USE: [(&str, &[&str]); 12] = [
     ("transport", &["runtime", "api"]),
     // Of the store only the shapes that the runtime hands through: records and why something failed. Of tools what there is.
     ("api", &["runtime", "transport", "store", "provider", "tool"]),
+    // Of the store only the records of sessions that the runtime hands through.
+    ("compat", &["runtime", "transport", "api", "workflow", "tool", "store"]),
     ("auth", &["runtime", "config"]),
 ];
 /// What has no business in the runtime, whatever crate it comes from.

@@ -3,6 +3,7 @@
 
 mod agents;
 mod cli;
+mod compat;
 mod config;
 mod conformance;
 mod dependencies;

@@ -11,7 +11,7 @@ mod state;
 pub(crate) use actor::spawn;
 pub(crate) use entry::TaskEntry;
 pub(crate) use handle::{Inbox, PostError, SessionHandle};
-pub(crate) use pages::{message_page, unreadable};
+pub(crate) use pages::{events, message_page, unreadable};
 pub use request::{After, Attach, Attached, Change, Done, MessagePage, SessionView, TaskView};
 pub(crate) use request::{Ask, Envelope};
 pub(crate) use state::{Call, CallReport, ModelAsk, Rules, Work};

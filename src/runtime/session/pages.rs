@@ -20,6 +20,8 @@ use crate::{
 
 /// How far one step through the log goes.
 const STEP: Seq = 1000;
+/// What one read of the store brings.
+const PAGE: Page = Page { events: 1024, bytes: 256 * 1024 };
 
 /// Messages strictly before `before` (the newest if `None`), oldest first. A page has one more than `limit` where it would otherwise begin
 /// between a prompt and its context: both come from one event, and whoever asks for what is before that event would miss the context.
@@ -61,6 +63,21 @@ pub(crate) async fn message_page(
         cut -= 1;
     }
     Ok(MessagePage { messages: messages.into_iter().skip(cut).collect(), more: cut > 0 })
+}
+
+/// Events of a session behind `after` and up to `until`, of whatever task.
+pub(crate) async fn events(store: &SharedStore, session: SessionId, after: Seq, until: Seq) -> Result<Vec<Event>, StoreError> {
+    let mut events = Vec::new();
+    let mut after = after;
+    while after < until {
+        let page = store.read(session, after, PAGE).await?;
+        let Some(last) = page.last().map(|event| event.seq) else { break };
+        for stored in page.iter().take_while(|stored| stored.seq <= until) {
+            events.push(decode(&stored.text)?);
+        }
+        after = last;
+    }
+    Ok(events)
 }
 
 /// A session's log, as far as a page is concerned.

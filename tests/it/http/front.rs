@@ -231,7 +231,12 @@ async fn a_listener_that_fails_is_an_end_and_an_error() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let (address, other) = (listener.local_addr().unwrap(), listener.try_clone().unwrap());
     let stop = CancellationToken::new();
-    let front = front::serve(listener, api::service(&hub.edge, []), server::front_settings(&hub.app), stop.clone());
+    let front = front::serve(
+        listener,
+        api::service(&hub.edge, agent_hub::compat::surfaces(&hub.edge)),
+        server::front_settings(&hub.app),
+        stop.clone(),
+    );
     let front = tokio::spawn(front);
     let mut idle = TcpStream::connect(address).await.unwrap();
     idle.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();

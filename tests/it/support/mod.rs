@@ -82,7 +82,7 @@ impl Server {
             change(&mut parts);
         }
         let edge = Edge::new(parts);
-        let guard = api::service(&edge, setup.others);
+        let guard = api::service(&edge, agent_hub::compat::surfaces(&edge).into_iter().chain(setup.others));
         let front = tokio::spawn(front::serve(listener, guard, settings, stop.clone()));
         let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
         Self { address, app, edge, stop, front, client, _data: data }

@@ -62,7 +62,7 @@ impl SessionState {
         lookup: &Lookup<'_>,
         out: &mut Outbox,
     ) -> Result<(Self, Done), Refusal> {
-        let quota = (lookup.quota)(Resource::Session)?;
+        let quota = if new.counted { (lookup.quota)(Resource::Session)? } else { None };
         let created = SessionCreated {
             epoch: epoch.clone(),
             agent: new.agent.clone(),

@@ -153,6 +153,7 @@ impl Bench {
             tags: Vec::new(),
             metadata: None,
             by_socket: false,
+            counted: true,
         };
         let mut out = Outbox::at(Timestamp::from_millis(1_000_000));
         let (state, _) = SessionState::create(&owner, &new, 7, Epoch::derive(7, 0), &lookup(), &mut out).expect("created");

@@ -1,0 +1,3 @@
+//! Other servers' APIs, as their clients use them.
+
+mod voltagent;
