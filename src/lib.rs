@@ -11,6 +11,7 @@ pub mod compat;
 pub mod config;
 pub mod duration;
 pub mod expression;
+pub mod outbound;
 pub mod provider;
 pub mod runtime;
 pub mod schema;

@@ -11,7 +11,10 @@ use secrecy::SecretString;
 
 use crate::{runtime::RuntimeSettings, workflow::Workflows};
 
-pub use crate::store::{file::FsyncPolicy, sqlite::Synchronous};
+pub use crate::{
+    store::{file::FsyncPolicy, sqlite::Synchronous},
+    tool::web::{SearchConfig, SearchKind},
+};
 
 mod layers;
 mod mistake;
@@ -241,6 +244,19 @@ pub struct VendorConfig {
 pub struct ToolsConfig {
     /// Whether scripts are run, and within which bounds.
     pub code_execution: Option<CodeLimits>,
+    /// The service that searches the web.
+    pub web_search: Option<SearchConfig>,
+    /// Whether pages of the web are read, and which others.
+    pub http_fetch: Option<FetchConfig>,
+}
+
+/// Which pages are read besides those of the public internet over TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FetchConfig {
+    /// Those over plain HTTP too.
+    pub allow_http: bool,
+    /// Those at these addresses, though they are not public.
+    pub allowed_private: Vec<IpNet>,
 }
 
 /// Bounds of one script.

@@ -11,8 +11,9 @@ use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{
-    AgentConfig, AuthConfig, AuthMode, CodeLimits, Config, FsyncPolicy, Inputs, JwksAlgorithm, LogConfig, LogFormat, MessageRate, Mistake,
-    ProviderConfig, ProviderKind, ServerConfig, Source, StorageConfig, StorageKind, Synchronous, ToolsConfig, VendorConfig,
+    AgentConfig, AuthConfig, AuthMode, CodeLimits, Config, FetchConfig, FsyncPolicy, Inputs, JwksAlgorithm, LogConfig, LogFormat,
+    MessageRate, Mistake, ProviderConfig, ProviderKind, SearchConfig, SearchKind, ServerConfig, Source, StorageConfig, StorageKind,
+    Synchronous, ToolsConfig, VendorConfig,
     layers::Layers,
     reader::Reader,
     secrets,
@@ -51,6 +52,7 @@ choice!(StorageKind { "memory" => StorageKind::Memory, "file" => StorageKind::Fi
 choice!(Synchronous { "normal" => Synchronous::Normal, "full" => Synchronous::Full });
 choice!(FsyncPolicy { "never" => FsyncPolicy::Never, "always" => FsyncPolicy::Always });
 choice!(ProviderKind { "demo" => ProviderKind::Demo, "openai" => ProviderKind::OpenAi, "anthropic" => ProviderKind::Anthropic });
+choice!(SearchKind { "searxng" => SearchKind::Searxng, "brave" => SearchKind::Brave, "tavily" => SearchKind::Tavily });
 choice!(LogFormat { "text" => LogFormat::Text, "json" => LogFormat::Json });
 choice!(JwksAlgorithm { "rs256" => JwksAlgorithm::Rs256, "es256" => JwksAlgorithm::Es256, "eddsa" => JwksAlgorithm::EdDsa });
 
@@ -515,7 +517,42 @@ fn tools(r: &mut Reader) -> ToolsConfig {
     if enabled && !cfg!(feature = "js") {
         r.refuse("tools.code_execution.enabled", "this build has no JavaScript engine (feature js)");
     }
-    ToolsConfig { code_execution: enabled.then_some(CodeLimits { wall, cpu, memory }) }
+    ToolsConfig {
+        code_execution: enabled.then_some(CodeLimits { wall, cpu, memory }),
+        web_search: web_search(r),
+        http_fetch: http_fetch(r),
+    }
+}
+
+fn web_search(r: &mut Reader) -> Option<SearchConfig> {
+    r.section("tools.web_search", "the web, through a search service");
+    let kind = r.optional("tools.web_search.provider", "searxng, brave or tavily. Not set: no agent searches.", &SearchKind::Searxng);
+    let url = r.optional(
+        "tools.web_search.url",
+        "The service's own unless set; searxng has none of its own.",
+        &HttpUrl("http://127.0.0.1:8888".to_owned()),
+    );
+    let api_key = r.secret("tools.web_search.api_key", "Of brave and tavily. Better in the environment than here.");
+    let results = r.within("tools.web_search.results", "Of one search, unless the agent says.", 5, 1, 20);
+    let kind = kind?;
+    if kind.needs_key() && api_key.is_none() {
+        r.refuse("tools.web_search.api_key", "is needed for this service");
+    }
+    let url = url.map(|url| url.0).or_else(|| kind.usual_url().map(str::to_owned));
+    let Some(url) = url.and_then(|url| url.parse().ok()) else {
+        r.refuse("tools.web_search.url", "is needed for searxng");
+        return None;
+    };
+    Some(SearchConfig { kind, url, api_key, results })
+}
+
+fn http_fetch(r: &mut Reader) -> Option<FetchConfig> {
+    r.section("tools.http_fetch", "pages of the web; never addresses inside, unless they are named here");
+    let enabled = r.take("tools.http_fetch.enabled", "Off unless set.", false);
+    let allow_http = r.take("tools.http_fetch.allow_http", "Plain HTTP besides HTTPS.", false);
+    let allowed_private: Vec<IpNet> =
+        r.take("tools.http_fetch.allowed_private", "Addresses that are not public, and allowed all the same.", Vec::new());
+    enabled.then_some(FetchConfig { allow_http, allowed_private })
 }
 
 fn workflows(r: &mut Reader, agents: &[AgentConfig]) -> Workflows {

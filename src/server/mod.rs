@@ -112,7 +112,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     let metrics = MetricsHandle::install().unwrap_or_else(|_| MetricsHandle::detached());
     // The port first: a second hub on the same port must not get as far as the store.
     let listener = listen::bind(&config.server)?;
-    let (app, helpers) = start(config, metrics, &stop).await?;
+    let (app, helpers) = start(config, metrics, &stop, Some(listener.address.port())).await?;
     // Dropping the set ends the task: the second signal is awaited as long as there is something to cut short.
     let mut signals = JoinSet::new();
     signals.spawn(signals::stop_on_signal(stop.clone()));
@@ -126,15 +126,20 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     served.map_err(ServeError::Listener)
 }
 
-/// Builds everything behind the front. What runs beside it ends with `stop`.
+/// Builds everything behind the front, which listens at `own_port`. What runs beside it ends with `stop`.
 ///
 /// # Errors
 /// When the hub cannot start; see [`ServeError`].
-pub async fn start(config: Config, metrics: MetricsHandle, stop: &CancellationToken) -> Result<(Arc<App>, TaskTracker), ServeError> {
+pub async fn start(
+    config: Config,
+    metrics: MetricsHandle,
+    stop: &CancellationToken,
+    own_port: Option<u16>,
+) -> Result<(Arc<App>, TaskTracker), ServeError> {
     make_directories(&config)?;
     let auth = Arc::new(Authenticator::open(&config.auth)?);
     let store = parts::open_store(&config.storage)?;
-    let agents = parts::agents(&config, parts::tools(&config).await?)?;
+    let agents = parts::agents(&config, parts::tools(&config, own_port).await?)?;
     let hub = Hub::start(HubParts {
         settings: config.runtime.clone(),
         store,

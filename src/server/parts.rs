@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, sync::Arc};
 use metrics::{counter, histogram};
 
 use crate::{
-    config::{AgentConfig, Config, ProviderConfig, ProviderKind, StorageConfig, StorageKind},
+    config::{AgentConfig, Config, FetchConfig, ProviderConfig, ProviderKind, StorageConfig, StorageKind},
     expression::Expression,
+    outbound::{Outbound, OutboundConfig},
     provider::{
         SharedProvider,
         anthropic::Anthropic,
@@ -25,7 +26,10 @@ use crate::{
         memory::MemoryStore,
         sqlite::{Commit, SqliteConfig, SqliteStore, SqliteView},
     },
-    tool::{SharedTool, Toolbox, files},
+    tool::{
+        SharedTool, Toolbox, files,
+        web::{FetchTool, SearchTool},
+    },
     workspace::{self, Workspaces},
 };
 
@@ -93,7 +97,7 @@ pub(super) fn agents(config: &Config, tools: Toolbox) -> Result<Agents, ServeErr
 ///
 /// # Errors
 /// One that was asked for cannot be had here.
-pub(super) async fn tools(config: &Config) -> Result<Toolbox, ServeError> {
+pub(super) async fn tools(config: &Config, own_port: Option<u16>) -> Result<Toolbox, ServeError> {
     let mut own: Vec<SharedTool> = Vec::new();
     if let Some(path) = &config.workspace {
         let workspaces = Workspaces::open(path, workspace::Limits::default());
@@ -103,6 +107,14 @@ pub(super) async fn tools(config: &Config) -> Result<Toolbox, ServeError> {
     #[cfg(feature = "js")]
     if let Some(limits) = config.tools.code_execution {
         own.push(code_tool(limits).await.map_err(|reason| ServeError::Tool { name: "code_execution", reason })?);
+    }
+    let cannot = |name| move |error: reqwest::Error| ServeError::Tool { name, reason: error.to_string() };
+    if let Some(search) = &config.tools.web_search {
+        own.push(SearchTool::shared(search.clone()).map_err(cannot("web_search"))?);
+    }
+    if let Some(FetchConfig { allow_http, allowed_private }) = config.tools.http_fetch.clone() {
+        let outbound = Outbound::new(OutboundConfig { allow_http, allowed_private, own_port });
+        own.push(FetchTool::shared(outbound.map_err(cannot("http_fetch"))?));
     }
     Toolbox::new(own, Vec::new()).map_err(|error| ServeError::Tool { name: "tools", reason: error.to_string() })
 }

@@ -4,6 +4,7 @@
 pub mod code;
 pub mod files;
 pub mod toolbox;
+pub mod web;
 
 use std::{fmt, sync::Arc, time::Duration};
 

@@ -3,12 +3,13 @@
 use std::{fs, path::Path};
 
 /// What each layer may name of the crate besides itself.
-const MAY_USE: [(&str, &[&str]); 13] = [
+const MAY_USE: [(&str, &[&str]); 14] = [
     ("store", &[]),
     ("provider", &[]),
     ("workspace", &[]),
     // Of the provider only how a model is told of a tool.
-    ("tool", &["provider", "workspace", "schema"]),
+    ("tool", &["provider", "workspace", "schema", "outbound"]),
+    ("outbound", &[]),
     ("expression", &[]),
     ("duration", &[]),
     ("schema", &[]),

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "js")]
 mod code;
+mod web;
 
 use agent_hub::tool::{Invocation, Output};
 use agent_hub_protocol::{SessionId, TaskId};

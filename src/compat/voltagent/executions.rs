@@ -170,11 +170,12 @@ pub(super) async fn cancel(
     if !story.narrator.status.is_over() {
         let change = Change::Cancel { task: story.task, reason: reason.or_else(|| Some(REASON.to_owned())) };
         let reader = run::reader(&edge.hub, &who, story.session, story.first_seq - 1).await?;
-        match edge.hub.change(&who, story.session, change).await {
-            // It ended first: what it came to is said below.
-            Err(refusal) if refusal.code == ErrorCode::AlreadyTerminal => {}
-            other => drop(other.map_err(problem)?),
+        if let Err(refusal) = edge.hub.change(&who, story.session, change).await
+            && refusal.code != ErrorCode::AlreadyTerminal
+        {
+            return Err(problem(refusal));
         }
+        // Where it ended first, what it came to is said below.
         let mut narrator = Narrator::new(story.task, String::new(), &id, edge.hub.workflows());
         let mut reader = reader;
         run::follow(&edge, &mut reader, |event| {

@@ -1,0 +1,46 @@
+//! Which addresses are on the public internet.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Whether an address is one of the public internet, and nothing else in disguise: not private, of this machine or link, shared, reserved,
+/// for documentation or many at once; and of IPv6 only what is given out (`2000::/3`), without what carries an IPv4 address in it.
+///
+/// Source: the registries of special-purpose addresses (RFC 6890 and its successors).
+pub fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => is_public_v4(address),
+        IpAddr::V6(address) => is_public_v6(address),
+    }
+}
+
+fn is_public_v4(address: Ipv4Addr) -> bool {
+    let [a, b, c, _] = address.octets();
+    let special = match (a, b, c) {
+        (0 | 10 | 127, ..) => true,
+        (100, 64..=127, _) => true,
+        (169, 254, _) => true,
+        (172, 16..=31, _) => true,
+        (192, 0, 0 | 2) => true,
+        (192, 31, 196) | (192, 52, 193) | (192, 88, 99) | (192, 175, 48) => true,
+        (192, 168, _) => true,
+        (198, 18 | 19, _) => true,
+        (198, 51, 100) | (203, 0, 113) => true,
+        (224..=255, ..) => true,
+        _ => false,
+    };
+    !special
+}
+
+fn is_public_v6(address: Ipv6Addr) -> bool {
+    let [a, b, ..] = address.segments();
+    let given_out = a & 0xe000 == 0x2000;
+    let special = match (a, b) {
+        // Teredo, benchmarks, ORCHID, documentation, 6to4.
+        (0x2001, 0..=0x01ff) | (0x2001, 0x0db8) | (0x2002, _) => true,
+        (0x3fff, 0..=0x0fff) => true,
+        // The direct delegation of AS112, and the old 6bone.
+        (0x2620, 0x004f) | (0x3ffe, _) => true,
+        _ => false,
+    };
+    given_out && !special
+}
