@@ -248,6 +248,27 @@ pub struct ToolsConfig {
     pub web_search: Option<SearchConfig>,
     /// Whether pages of the web are read, and which others.
     pub http_fetch: Option<FetchConfig>,
+    /// Servers whose tools are taken in.
+    pub mcp: Vec<McpServerConfig>,
+}
+
+/// A server of the Model Context Protocol.
+#[derive(Clone, Debug)]
+pub struct McpServerConfig {
+    /// Its name.
+    pub name: String,
+    /// The program it is, with what it is started with; or else it has a URL.
+    pub command: Option<(String, Vec<String>)>,
+    /// Variables of the environment that the program may see.
+    pub environment: Vec<String>,
+    /// Where it answers, if it is no program.
+    pub url: Option<String>,
+    /// Sent there as a bearer token.
+    pub token: Option<SecretString>,
+    /// The longest one call may take.
+    pub call_timeout: Duration,
+    /// Which of its tools are taken.
+    pub tools: Vec<String>,
 }
 
 /// Which pages are read besides those of the public internet over TLS.

@@ -12,8 +12,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{
     AgentConfig, AuthConfig, AuthMode, CodeLimits, Config, FetchConfig, FsyncPolicy, Inputs, JwksAlgorithm, LogConfig, LogFormat,
-    MessageRate, Mistake, ProviderConfig, ProviderKind, SearchConfig, SearchKind, ServerConfig, Source, StorageConfig, StorageKind,
-    Synchronous, ToolsConfig, VendorConfig,
+    McpServerConfig, MessageRate, Mistake, ProviderConfig, ProviderKind, SearchConfig, SearchKind, ServerConfig, Source, StorageConfig,
+    StorageKind, Synchronous, ToolsConfig, VendorConfig,
     layers::Layers,
     reader::Reader,
     secrets,
@@ -521,7 +521,39 @@ fn tools(r: &mut Reader) -> ToolsConfig {
         code_execution: enabled.then_some(CodeLimits { wall, cpu, memory }),
         web_search: web_search(r),
         http_fetch: http_fetch(r),
+        mcp: mcp(r),
     }
+}
+
+fn mcp(r: &mut Reader) -> Vec<McpServerConfig> {
+    let names = r.names_below("mcp.");
+    names.iter().filter_map(|name| mcp_server(r, name)).collect()
+}
+
+fn mcp_server(r: &mut Reader, name: &str) -> Option<McpServerConfig> {
+    r.section(&format!("mcp.{name}"), "a server of the Model Context Protocol; its tools are called name__tool");
+    let key = |field: &str| format!("mcp.{name}.{field}");
+    let fine = name.len() <= 32 && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_'));
+    if !fine {
+        r.refuse(&format!("mcp.{name}"), "a server's name has lower-case letters, digits, - and _, at most 32");
+    }
+    let command = r.optional(&key("command"), "A program of this machine; or else a URL.", &"npx".to_owned());
+    let arguments: Vec<String> = r.take(&key("args"), "What it is started with.", Vec::new());
+    let environment: Vec<String> = r.take(&key("env"), "Names of this hub's variables that it may see, besides PATH.", Vec::new());
+    let url = r.optional(&key("url"), "Where it answers over streamable HTTP.", &HttpUrl("http://127.0.0.1:8000/mcp".to_owned()));
+    let token = r.secret(&key("token"), "Sent there as a bearer token. Better in the environment than here.");
+    let call_timeout = r.within(&key("call_timeout"), "The longest one call may take.", 30 * SECOND, SECOND, 10 * MINUTE);
+    let tools: Vec<String> =
+        r.take(&key("tools"), "Which of its tools are taken; \"read_*\" means all that begin so.", vec!["*".to_owned()]);
+    if command.is_some() == url.is_some() {
+        r.refuse(&key("command"), "exactly one of command and url must be set");
+        return None;
+    }
+    if !cfg!(feature = "mcp") {
+        r.refuse(&format!("mcp.{name}"), "this build has no MCP client (feature mcp)");
+    }
+    let command = command.map(|command| (command, arguments));
+    Some(McpServerConfig { name: name.to_owned(), command, environment, url: url.map(|url| url.0), token, call_timeout, tools })
 }
 
 fn web_search(r: &mut Reader) -> Option<SearchConfig> {
@@ -616,10 +648,11 @@ fn definitions(path: &Path) -> std::io::Result<Vec<(String, PathBuf, String)>> {
 fn observability(r: &mut Reader) -> (LogConfig, Option<String>) {
     r.section("log", "on standard error; never tokens, keys or prompts");
     let format = r.take("log.format", "text or json.", LogFormat::Text);
-    let filter = r.take_if("log.filter", "A level, or levels by module: \"agent_hub=debug,info\".", "info".to_owned(), |filter| {
-        let parsed = filter.parse::<tracing_subscriber::filter::Targets>();
-        parsed.map(|_| ()).map_err(|_| "expected a level (error, warn, info, debug, trace) or module=level, with commas".to_owned())
-    });
+    let filter =
+        r.take_if("log.filter", "A level, or levels by module: \"agent_hub=debug,info\".", "info,rmcp=warn".to_owned(), |filter| {
+            let parsed = filter.parse::<tracing_subscriber::filter::Targets>();
+            parsed.map(|_| ()).map_err(|_| "expected a level (error, warn, info, debug, trace) or module=level, with commas".to_owned())
+        });
     r.section("otlp", "traces");
     let endpoint = r.optional("otlp.endpoint", "An OTLP/HTTP collector. Not set: no traces.", &HttpUrl("http://127.0.0.1:4318".to_owned()));
     if endpoint.is_some() && !cfg!(feature = "otlp") {

@@ -15,32 +15,29 @@ pub fn is_public(address: IpAddr) -> bool {
 
 fn is_public_v4(address: Ipv4Addr) -> bool {
     let [a, b, c, _] = address.octets();
-    let special = match (a, b, c) {
-        (0 | 10 | 127, ..) => true,
-        (100, 64..=127, _) => true,
-        (169, 254, _) => true,
-        (172, 16..=31, _) => true,
-        (192, 0, 0 | 2) => true,
-        (192, 31, 196) | (192, 52, 193) | (192, 88, 99) | (192, 175, 48) => true,
-        (192, 168, _) => true,
-        (198, 18 | 19, _) => true,
-        (198, 51, 100) | (203, 0, 113) => true,
-        (224..=255, ..) => true,
-        _ => false,
-    };
+    let special = matches!(
+        (a, b, c),
+        (0 | 10 | 127 | 224..=255, ..)
+            | (100, 64..=127, _)
+            | (169, 254, _)
+            | (172, 16..=31, _)
+            | (192, 0, 0 | 2)
+            | (192, 31, 196)
+            | (192, 52, 193)
+            | (192, 88, 99)
+            | (192, 168, _)
+            | (192, 175, 48)
+            | (198, 18 | 19, _)
+            | (198, 51, 100)
+            | (203, 0, 113)
+    );
     !special
 }
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
     let [a, b, ..] = address.segments();
     let given_out = a & 0xe000 == 0x2000;
-    let special = match (a, b) {
-        // Teredo, benchmarks, ORCHID, documentation, 6to4.
-        (0x2001, 0..=0x01ff) | (0x2001, 0x0db8) | (0x2002, _) => true,
-        (0x3fff, 0..=0x0fff) => true,
-        // The direct delegation of AS112, and the old 6bone.
-        (0x2620, 0x004f) | (0x3ffe, _) => true,
-        _ => false,
-    };
+    // Teredo, benchmarks, ORCHID and documentation; 6to4; the direct delegation of AS112; the old 6bone.
+    let special = matches!((a, b), (0x2001, 0..=0x01ff | 0x0db8) | (0x2002, _) | (0x3fff, 0..=0x0fff) | (0x2620, 0x004f) | (0x3ffe, _));
     given_out && !special
 }

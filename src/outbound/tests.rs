@@ -13,9 +13,11 @@ use tokio::{
 
 use super::*;
 
-/// Names with their answers, one after another; the last one stays.
+/// A name with its answers, one after another; the last one stays.
+type Answers = (&'static str, Vec<Vec<IpAddr>>);
+
 #[derive(Default)]
-struct Flipping(Mutex<Vec<(&'static str, Vec<Vec<IpAddr>>)>>);
+struct Flipping(Mutex<Vec<Answers>>);
 
 impl Names for Flipping {
     fn resolve(&self, name: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {

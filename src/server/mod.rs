@@ -11,6 +11,8 @@ use std::{
 use tokio::task::JoinSet;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+#[cfg(feature = "mcp")]
+use crate::tool::mcp::McpServer;
 use crate::{
     app::App,
     auth::{Authenticator, SecretFileError, Tickets},
@@ -18,6 +20,7 @@ use crate::{
     runtime::{Hub, hub::HubParts, metrics::Metrics},
     store::{OpenError, StoreError},
     telemetry::MetricsHandle,
+    tool::ToolSource,
 };
 
 mod banner;
@@ -30,6 +33,9 @@ pub use front::{edge_parts, front_settings};
 pub use listen::Listener;
 pub use parts::{open_store, open_view};
 
+/// How long the start waits for tools of MCP servers.
+#[cfg(feature = "mcp")]
+const TOOLS_WITHIN: Duration = Duration::from_secs(5);
 /// How often expired tickets are forgotten.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 
@@ -139,7 +145,16 @@ pub async fn start(
     make_directories(&config)?;
     let auth = Arc::new(Authenticator::open(&config.auth)?);
     let store = parts::open_store(&config.storage)?;
-    let agents = parts::agents(&config, parts::tools(&config, own_port).await?)?;
+    #[cfg_attr(not(feature = "mcp"), expect(unused_mut, reason = "there are no other sources"))]
+    let mut sources: Vec<Arc<dyn ToolSource>> = Vec::new();
+    #[cfg(feature = "mcp")]
+    let servers = parts::mcp_servers(&config);
+    let helpers = TaskTracker::new();
+    #[cfg(feature = "mcp")]
+    connect(&servers, &helpers, stop).await;
+    #[cfg(feature = "mcp")]
+    sources.extend(servers.iter().map(|server| Arc::new(server.clone()) as Arc<dyn ToolSource>));
+    let agents = parts::agents(&config, parts::tools(&config, own_port, sources).await?)?;
     let hub = Hub::start(HubParts {
         settings: config.runtime.clone(),
         store,
@@ -153,7 +168,6 @@ pub async fn start(
     }
     let app = Arc::new(App { hub, auth, tickets: Tickets::default(), config, metrics, started_at: Instant::now() });
 
-    let helpers = TaskTracker::new();
     helpers.spawn(app.metrics.clone().keep(stop.clone()));
     let (keeper, stopped) = (Arc::clone(&app), stop.clone());
     helpers.spawn(async move { keeper.auth.keep_fresh(stopped).await });
@@ -170,6 +184,18 @@ async fn finish(app: &App) {
         tracing::warn!(%error, "the store was not closed cleanly");
     }
     tracing::info!("stopped");
+}
+
+/// Has MCP servers connected, and waits a little: tasks that are recovered should find the tools they were using.
+#[cfg(feature = "mcp")]
+async fn connect(servers: &[McpServer], helpers: &TaskTracker, stop: &CancellationToken) {
+    for server in servers {
+        helpers.spawn(server.clone().run(stop.clone()));
+    }
+    let all = futures::future::join_all(servers.iter().map(McpServer::tried));
+    if tokio::time::timeout(TOOLS_WITHIN, all).await.is_err() {
+        tracing::warn!("some MCP servers do not answer; the hub starts without their tools");
+    }
 }
 
 async fn sweep_tickets(app: Arc<App>, stop: CancellationToken) {

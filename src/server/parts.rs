@@ -27,7 +27,7 @@ use crate::{
         sqlite::{Commit, SqliteConfig, SqliteStore, SqliteView},
     },
     tool::{
-        SharedTool, Toolbox, files,
+        SharedTool, ToolSource, Toolbox, files,
         web::{FetchTool, SearchTool},
     },
     workspace::{self, Workspaces},
@@ -38,6 +38,11 @@ use super::ServeError;
 use crate::{
     config::CodeLimits,
     tool::code::{CodeConfig, CodeTool},
+};
+#[cfg(feature = "mcp")]
+use crate::{
+    config::McpServerConfig,
+    tool::mcp::{McpConfig, McpPlace, McpServer},
 };
 
 /// The models of vendors where nobody names one.
@@ -97,7 +102,7 @@ pub(super) fn agents(config: &Config, tools: Toolbox) -> Result<Agents, ServeErr
 ///
 /// # Errors
 /// One that was asked for cannot be had here.
-pub(super) async fn tools(config: &Config, own_port: Option<u16>) -> Result<Toolbox, ServeError> {
+pub(super) async fn tools(config: &Config, own_port: Option<u16>, sources: Vec<Arc<dyn ToolSource>>) -> Result<Toolbox, ServeError> {
     let mut own: Vec<SharedTool> = Vec::new();
     if let Some(path) = &config.workspace {
         let workspaces = Workspaces::open(path, workspace::Limits::default());
@@ -116,7 +121,24 @@ pub(super) async fn tools(config: &Config, own_port: Option<u16>) -> Result<Tool
         let outbound = Outbound::new(OutboundConfig { allow_http, allowed_private, own_port });
         own.push(FetchTool::shared(outbound.map_err(cannot("http_fetch"))?));
     }
-    Toolbox::new(own, Vec::new()).map_err(|error| ServeError::Tool { name: "tools", reason: error.to_string() })
+    Toolbox::new(own, sources).map_err(|error| ServeError::Tool { name: "tools", reason: error.to_string() })
+}
+
+/// The configured MCP servers, none of them connected yet.
+#[cfg(feature = "mcp")]
+pub(super) fn mcp_servers(config: &Config) -> Vec<McpServer> {
+    let server = |server: &McpServerConfig| {
+        let place = match (&server.command, &server.url) {
+            (Some((command, arguments)), _) => {
+                let environment = server.environment.clone();
+                McpPlace::Program { command: command.clone(), arguments: arguments.clone(), environment }
+            }
+            (None, url) => McpPlace::Http { url: url.clone().unwrap_or_default(), token: server.token.clone() },
+        };
+        let (call_timeout, tools) = (server.call_timeout, server.tools.clone());
+        McpServer::new(McpConfig { name: server.name.clone(), place, call_timeout, tools })
+    };
+    config.tools.mcp.iter().map(server).collect()
 }
 
 #[cfg(feature = "js")]

@@ -3,6 +3,8 @@
 #[cfg(feature = "js")]
 pub mod code;
 pub mod files;
+#[cfg(feature = "mcp")]
+pub mod mcp;
 pub mod toolbox;
 pub mod web;
 

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "js")]
 mod code;
+#[cfg(feature = "mcp")]
+pub(crate) mod mcp;
 mod web;
 
 use agent_hub::tool::{Invocation, Output};

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::harness::Hub;
 
+#[cfg(feature = "mcp")]
 mod kills;
 mod talk;
 
