@@ -5,6 +5,7 @@
 #   make lint    format and clippy only
 #   make browser-test   README.md as pasted and the console as used, in Chromium
 #   make client-tests   the clients in other languages: lints, types, tests against the hub
+#   make contract-tests  other people's clients (AI SDK, OpenAI, Anthropic) against the hub and its fakes
 #   make conformance   the clients against the scripts of the conformance kit, and behind a network that breaks
 #   make console-tests  types and units of the console, and the size of what is served
 #   make bench   throughput and latency on this machine
@@ -14,9 +15,9 @@ CARGO ?= cargo
 # nextest runs each test in a process of its own and in parallel; without it the same tests run under cargo test.
 NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 
-.PHONY: test quick lint unit doc-tests drift client-tests conformance conformance-soak console-tests browser-test programs bench soak setup
+.PHONY: test quick lint unit doc-tests drift client-tests contract-tests conformance conformance-soak console-tests browser-test programs bench soak setup
 
-test: setup lint unit doc-tests drift client-tests conformance console-tests browser-test
+test: setup lint unit doc-tests drift client-tests contract-tests conformance console-tests browser-test
 
 setup:
 	./scripts/setup-test.sh
@@ -50,6 +51,11 @@ client-tests: setup
 	$(CARGO) test --workspace --no-run --quiet
 	AGENT_HUB_BIN=$${AGENT_HUB_BIN:-$(CURDIR)/target/debug/agent-hub} clients/python/test.sh
 	cd clients/typescript && AGENT_HUB_BIN=$${AGENT_HUB_BIN:-$(CURDIR)/target/debug/agent-hub} npm test
+
+# Other people's own clients against the hub, and against the fakes that tests rest on.
+contract-tests: setup
+	$(CARGO) test --workspace --no-run --quiet
+	cd tests/contracts && npm test
 
 # The Rust client is held to the same by the tests of the workspace.
 conformance: setup

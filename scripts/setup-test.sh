@@ -45,7 +45,7 @@ node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20 ? 1 : 0)'
 }
 
 # What the lock files say, and again only when they have changed.
-for directory in tests/browser protocol/check clients/typescript console; do
+for directory in tests/browser tests/contracts protocol/check clients/typescript console; do
     if [ -f "$directory/package-lock.json" ] && ! cmp -s "$directory/package-lock.json" "$directory/node_modules/.installed"; then
         (cd "$directory" && npm ci --no-audit --no-fund --loglevel=error)
         cp "$directory/package-lock.json" "$directory/node_modules/.installed"

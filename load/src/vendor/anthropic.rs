@@ -64,13 +64,15 @@ pub(super) fn read(headers: &HeaderMap, body: Option<Value>, config: &FakeVendor
 
 fn check_headers(headers: &HeaderMap, config: &FakeVendorConfig) -> Result<(), Refusal> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    match (text("x-api-key"), &config.api_key) {
+    // Either way: the vendor's own newer clients send the second.
+    let key = text("x-api-key").or_else(|| text("authorization")?.strip_prefix("Bearer "));
+    match (key, &config.api_key) {
         (None, _) => return Err(refusal(401, "x-api-key header is required")),
         (Some(given), Some(expected)) if given != expected => return Err(refusal(401, "invalid x-api-key")),
         _ => {}
     }
     match text("anthropic-version") {
-        Some("2023-06-01") => Ok(()),
+        Some("2023-06-01" | "2026-10-21") => Ok(()),
         Some(other) => Err(refusal(400, &format!("anthropic-version: \"{other}\" is not a valid version."))),
         None => Err(refusal(400, "anthropic-version: header is required")),
     }

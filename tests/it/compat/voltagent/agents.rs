@@ -1,5 +1,7 @@
 //! Agents: listed, described, asked for text and for objects, whole and in streams, and hung up on.
 
+use std::time::Duration;
+
 use agent_hub_load::vendor::{Outcome, Script};
 use serde_json::{Value, json};
 
@@ -203,6 +205,8 @@ async fn an_object_fits_its_schema_grows_in_the_stream_and_is_mended_where_it_do
     let sent = vendor.calls().last().expect("a call").body.clone();
     assert_eq!(sent["response_format"]["json_schema"]["schema"], person());
 
+    // Slowly, so that it is not all of it at once.
+    vendor.set_script(Script { pace: Duration::from_millis(40), ..says("{\"name\": \"John Doe\", \"age\": 30}") });
     let seen = volt.blocks("/agents/assistant/stream-object", ask.clone()).await;
     let objects: Vec<&Value> = seen.iter().filter(|block| block["type"] == "object").map(|block| &block["object"]).collect();
     assert_eq!(*objects.last().expect("an object"), &john);
