@@ -22,3 +22,5 @@ pub mod tool;
 pub mod transport;
 pub mod workflow;
 pub mod workspace;
+
+pub use server::{HubBuilder, Route};

@@ -128,12 +128,17 @@ pub(super) fn finished(routes: openapi::OpenApi) -> openapi::OpenApi {
     document
 }
 
-/// `/docs`, `/openapi.json` and `/doc`.
-pub(super) fn routes(document: &openapi::OpenApi) -> (Router, AccessTable) {
+/// `/docs`, `/openapi.json` and `/doc`; in development `/ui` too, where VoltAgent's users look for it.
+pub(super) fn routes(document: &openapi::OpenApi, development: bool) -> (Router, AccessTable) {
     let ui: Router = SwaggerUi::new("/docs").url("/openapi.json", document.clone()).into();
     let document = Arc::new(document.clone());
     let router = ui.route("/doc", get(move || std::future::ready(Json(Arc::clone(&document)))));
-    let access = ["/docs", "/docs/", "/docs/{*rest}", "/openapi.json", "/doc"]
+    let router = if development {
+        router.merge(Router::from(SwaggerUi::new("/ui").config(utoipa_swagger_ui::Config::from("/openapi.json"))))
+    } else {
+        router
+    };
+    let access = ["/docs", "/docs/", "/docs/{*rest}", "/openapi.json", "/doc", "/ui", "/ui/", "/ui/{*rest}"]
         .into_iter()
         .fold(AccessTable::default(), |table, path| table.with(path, Access::Public));
     (router, access)

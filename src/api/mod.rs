@@ -74,7 +74,7 @@ pub fn service(edge: &Arc<Edge>, others: impl IntoIterator<Item = Surface>) -> G
         all.document.merge(other.document);
     }
     let Surface { router, access, document } = all;
-    let (docs, docs_access) = docs::routes(&docs::finished(document));
+    let (docs, docs_access) = docs::routes(&docs::finished(document), edge.settings.development);
     let (console, console_access) = console::routes();
     let (client, client_access) = client::routes();
     let table = Arc::new(access.merged(docs_access).merged(console_access).merged(client_access));

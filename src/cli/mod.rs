@@ -169,7 +169,9 @@ impl Failure {
                 | ServeError::Directory { .. }
                 | ServeError::Provider { .. }
                 | ServeError::Agent { .. }
-                | ServeError::Tool { .. } => 2,
+                | ServeError::Tool { .. }
+                | ServeError::Route(_)
+                | ServeError::Workflows(_) => 2,
                 ServeError::Store(_) | ServeError::Recover(_) => 4,
                 ServeError::Listen { .. } | ServeError::Listener(_) => 1,
             },

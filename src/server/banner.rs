@@ -9,7 +9,7 @@ use std::{
 use crate::config::{AuthMode, Config, LogFormat, StorageKind};
 
 /// For people on standard output, for programs as one log line; what is dangerous as a warning in both.
-pub(super) fn say(config: &Config, address: SocketAddr) {
+pub(super) fn say(config: &Config, address: SocketAddr, routes: &[String]) {
     let url = url(address);
     let (mode, store, provider) = (mode(config), store(config), config.provider.kind.as_str());
     tracing::info!(%url, mode, store, provider, version = env!("CARGO_PKG_VERSION"), "listening");
@@ -21,11 +21,11 @@ pub(super) fn say(config: &Config, address: SocketAddr) {
     }
     if config.log.format == LogFormat::Text {
         // Nobody reads it if the pipe is closed; the hub serves all the same.
-        let _ = io::stdout().lock().write_all(text(config, &url).as_bytes());
+        let _ = io::stdout().lock().write_all(text(config, &url, routes).as_bytes());
     }
 }
 
-fn text(config: &Config, url: &str) -> String {
+fn text(config: &Config, url: &str, routes: &[String]) -> String {
     let mut out = String::new();
     let mut line = |text: std::fmt::Arguments<'_>| {
         let _ = writeln!(out, "{text}");
@@ -34,6 +34,12 @@ fn text(config: &Config, url: &str) -> String {
     line(format_args!("  console    {url}/"));
     line(format_args!("  socket     {}/ws/agents", url.replacen("http", "ws", 1)));
     line(format_args!("  API        {url}/docs"));
+    if config.is_development() {
+        line(format_args!("  Swagger UI {url}/ui"));
+    }
+    for route in routes {
+        line(format_args!("  route      {route}"));
+    }
     line(format_args!("  store      {}", store(config)));
     line(format_args!("  provider   {}", config.provider.kind.as_str()));
     if config.is_development() {

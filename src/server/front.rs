@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Listener;
 use crate::{
-    api,
+    api::{self, Surface},
     app::App,
     compat,
     runtime::{Hub, Plan, Principal, Refusal},
@@ -40,9 +40,9 @@ const DEVELOPMENT_ORIGIN: &str = "http://localhost:3000";
 ///
 /// # Errors
 /// When the listener fails; the drain is the same.
-pub(super) async fn serve(app: Arc<App>, listener: Listener, stop: CancellationToken) -> io::Result<()> {
+pub(super) async fn serve(app: Arc<App>, listener: Listener, custom: Surface, stop: CancellationToken) -> io::Result<()> {
     let edge = Edge::new(edge_parts(&app, stop.clone()));
-    let guard = api::service(&edge, compat::surfaces(&edge));
+    let guard = api::service(&edge, compat::surfaces(&edge).into_iter().chain([custom]));
     let settings = front_settings(&app);
     // Not a child of `stop`: the listener must not end before it is known why.
     let stop_accepting = CancellationToken::new();

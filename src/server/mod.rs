@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 #[cfg(feature = "mcp")]
-use crate::tool::mcp::McpServer;
+use crate::tool::{ToolSource, mcp::McpServer};
 use crate::{
     app::App,
     auth::{Authenticator, SecretFileError, Tickets},
@@ -20,15 +20,16 @@ use crate::{
     runtime::{Hub, hub::HubParts, metrics::Metrics},
     store::{OpenError, StoreError},
     telemetry::MetricsHandle,
-    tool::ToolSource,
 };
 
 mod banner;
+mod builder;
 mod front;
 mod listen;
 mod parts;
 mod signals;
 
+pub use builder::{HubBuilder, Route};
 pub use front::{edge_parts, front_settings};
 pub use listen::Listener;
 pub use parts::{open_store, open_view};
@@ -83,6 +84,12 @@ pub enum ServeError {
     /// What is in the store.
     #[error("the store cannot be read")]
     Recover(#[source] StoreError),
+    /// A route that a program has added cannot be served.
+    #[error("the path of the route {0} must begin with /")]
+    Route(String),
+    /// Workflows that a program has added do not fit together, or do not fit the agents there are.
+    #[error("the workflows do not fit: {0}")]
+    Workflows(String),
     /// A tool that was asked for.
     #[error("the tool {name} cannot be had: {reason}")]
     Tool {
@@ -114,17 +121,23 @@ pub enum ServeError {
 /// # Errors
 /// When the hub cannot start, or its listener fails; see [`ServeError`].
 pub async fn serve(config: Config) -> Result<(), ServeError> {
+    serve_with(config, HubBuilder::new()).await
+}
+
+async fn serve_with(config: Config, more: HubBuilder) -> Result<(), ServeError> {
+    let custom = builder::surface(&more.routes)?;
+    let routes: Vec<String> = more.routes.iter().map(ToString::to_string).collect();
     let stop = CancellationToken::new();
     let metrics = MetricsHandle::install().unwrap_or_else(|_| MetricsHandle::detached());
     // The port first: a second hub on the same port must not get as far as the store.
     let listener = listen::bind(&config.server)?;
-    let (app, helpers) = start(config, metrics, &stop, Some(listener.address.port())).await?;
+    let (app, helpers) = start(config, metrics, &stop, Some(listener.address.port()), more).await?;
     // Dropping the set ends the task: the second signal is awaited as long as there is something to cut short.
     let mut signals = JoinSet::new();
     signals.spawn(signals::stop_on_signal(stop.clone()));
-    banner::say(&app.config, listener.address);
+    banner::say(&app.config, listener.address, &routes);
 
-    let served = front::serve(Arc::clone(&app), listener, stop.clone()).await;
+    let served = front::serve(Arc::clone(&app), listener, custom, stop.clone()).await;
     stop.cancel();
     finish(&app).await;
     helpers.close();
@@ -132,7 +145,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     served.map_err(ServeError::Listener)
 }
 
-/// Builds everything behind the front, which listens at `own_port`. What runs beside it ends with `stop`.
+/// Builds everything behind the front, which listens at `own_port`, with what a program adds to it. What runs beside it ends with `stop`.
 ///
 /// # Errors
 /// When the hub cannot start; see [`ServeError`].
@@ -141,12 +154,12 @@ pub async fn start(
     metrics: MetricsHandle,
     stop: &CancellationToken,
     own_port: Option<u16>,
+    more: HubBuilder,
 ) -> Result<(Arc<App>, TaskTracker), ServeError> {
     make_directories(&config)?;
     let auth = Arc::new(Authenticator::open(&config.auth)?);
     let store = parts::open_store(&config.storage)?;
-    #[cfg_attr(not(feature = "mcp"), expect(unused_mut, reason = "there are no other sources"))]
-    let mut sources: Vec<Arc<dyn ToolSource>> = Vec::new();
+    let HubBuilder { agents, tools, mut sources, workflows, routes: _ } = more;
     #[cfg(feature = "mcp")]
     let servers = parts::mcp_servers(&config);
     let helpers = TaskTracker::new();
@@ -154,14 +167,10 @@ pub async fn start(
     connect(&servers, &helpers, stop).await;
     #[cfg(feature = "mcp")]
     sources.extend(servers.iter().map(|server| Arc::new(server.clone()) as Arc<dyn ToolSource>));
-    let agents = parts::agents(&config, parts::tools(&config, own_port, sources).await?)?;
-    let hub = Hub::start(HubParts {
-        settings: config.runtime.clone(),
-        store,
-        agents,
-        workflows: config.workflows.clone(),
-        metrics: Metrics::register(),
-    });
+    let toolbox = parts::tools(&config, own_port, tools, sources).await?;
+    let agents = parts::agents(&config, agents, toolbox)?;
+    let workflows = parts::workflows(&config, workflows, &agents)?;
+    let hub = Hub::start(HubParts { settings: config.runtime.clone(), store, agents, workflows, metrics: Metrics::register() });
     let recovered = hub.recover().await.map_err(ServeError::Recover)?;
     if recovered > 0 {
         tracing::info!(sessions = recovered, "sessions with unfinished tasks are recovered");

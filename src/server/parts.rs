@@ -30,6 +30,7 @@ use crate::{
         SharedTool, ToolSource, Toolbox, files,
         web::{FetchTool, SearchTool},
     },
+    workflow::{Workflow, Workflows},
     workspace::{self, Workspaces},
 };
 
@@ -90,9 +91,11 @@ fn count_commits() -> Arc<dyn Fn(&Commit) + Send + Sync> {
 }
 
 /// The configured agents. One provider of each kind is shared by all who use it, so that they share its breaker too.
-pub(super) fn agents(config: &Config, tools: Toolbox) -> Result<Agents, ServeError> {
+pub(super) fn agents(config: &Config, more: Vec<Agent>, tools: Toolbox) -> Result<Agents, ServeError> {
     let mut providers = Providers { config: &config.provider, made: BTreeMap::new() };
     let mut agents = config.agents.iter().map(|agent| configured(agent, &mut providers)).collect::<Result<Vec<_>, _>>()?;
+    agents.retain(|agent| more.iter().all(|other| other.name != agent.name));
+    agents.extend(more);
     // The configuration has checked that the default one is among them.
     let default = agents.iter().position(|agent| agent.name == config.default_agent).unwrap_or_default();
     Ok(Agents::new(agents.swap_remove(default), agents, tools))
@@ -102,8 +105,13 @@ pub(super) fn agents(config: &Config, tools: Toolbox) -> Result<Agents, ServeErr
 ///
 /// # Errors
 /// One that was asked for cannot be had here.
-pub(super) async fn tools(config: &Config, own_port: Option<u16>, sources: Vec<Arc<dyn ToolSource>>) -> Result<Toolbox, ServeError> {
-    let mut own: Vec<SharedTool> = Vec::new();
+pub(super) async fn tools(
+    config: &Config,
+    own_port: Option<u16>,
+    more: Vec<SharedTool>,
+    sources: Vec<Arc<dyn ToolSource>>,
+) -> Result<Toolbox, ServeError> {
+    let mut own: Vec<SharedTool> = more;
     if let Some(path) = &config.workspace {
         let workspaces = Workspaces::open(path, workspace::Limits::default());
         let workspaces = workspaces.map_err(|source| ServeError::Directory { path: path.clone(), source })?;
@@ -122,6 +130,21 @@ pub(super) async fn tools(config: &Config, own_port: Option<u16>, sources: Vec<A
         own.push(FetchTool::shared(outbound.map_err(cannot("http_fetch"))?));
     }
     Toolbox::new(own, sources).map_err(|error| ServeError::Tool { name: "tools", reason: error.to_string() })
+}
+
+/// The configured workflows, and these.
+pub(super) fn workflows(config: &Config, more: Vec<Workflow>, agents: &Agents) -> Result<Workflows, ServeError> {
+    if more.is_empty() {
+        return Ok(config.workflows.clone());
+    }
+    let configured = config.workflows.iter().map(|workflow| Workflow::clone(workflow));
+    let all: Vec<Workflow> = configured.chain(more).collect();
+    for workflow in &all {
+        if let Some(unknown) = workflow.agents().into_iter().find(|name| agents.of_session(name).is_err()) {
+            return Err(ServeError::Workflows(format!("{}: no agent is named {unknown:?}", workflow.id)));
+        }
+    }
+    Workflows::new(all).map_err(|wrong| ServeError::Workflows(wrong.join("; ")))
 }
 
 /// The configured MCP servers, none of them connected yet.

@@ -11,6 +11,7 @@ mod deviations;
 mod harness;
 mod http;
 mod layers;
+mod library;
 mod provider;
 mod resume;
 mod soak_small;
