@@ -270,12 +270,16 @@ pub(super) async fn state(
     ),
     responses((status = 200, description = "Executions", body = Reply), (status = 400, description = "There is no such status"))
 )]
-pub(super) async fn list(State(edge): State<Arc<Edge>>, Who(who): Who, RawQuery(query): RawQuery) -> Result<Json<Reply>, Problem> {
-    let wanted = Wanted::read(query.as_deref().unwrap_or_default())?;
-    let stories = story::all(&edge.hub, &who, |story| wanted.takes(story)).await?;
-    let total = stories.len();
-    let page: Vec<Value> = stories.iter().skip(wanted.offset).take(wanted.limit).map(|story| story.state(&edge.hub)).collect();
-    Ok(Reply::of(json!({ "executions": page, "total": total, "limit": wanted.limit, "offset": wanted.offset })))
+pub(super) async fn list(State(edge): State<Arc<Edge>>, Who(who): Who, RawQuery(query): RawQuery) -> Response {
+    let work = async {
+        let wanted = Wanted::read(query.as_deref().unwrap_or_default())?;
+        let stories = story::all(&edge.hub, &who, |story| wanted.takes(story)).await?;
+        let total = stories.len();
+        let page: Vec<Value> = stories.iter().skip(wanted.offset).take(wanted.limit).map(|story| story.state(&edge.hub)).collect();
+        Ok(Reply::of(json!({ "executions": page, "total": total, "limit": wanted.limit, "offset": wanted.offset })))
+    };
+    // Whole logs are read for it.
+    limited(&edge, RateCategory::Poll, &who, work).await
 }
 
 /// Follow an execution

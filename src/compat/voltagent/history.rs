@@ -6,6 +6,7 @@ use agent_hub_protocol::{Event, EventBody, TaskId};
 use axum::{
     Json,
     extract::{Path, State},
+    response::Response,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -13,9 +14,9 @@ use utoipa::IntoParams;
 
 use super::{Reply, agents, answer::End, story, views, workflows};
 use crate::{
-    api::support::ApiQuery,
+    api::support::{ApiQuery, limited},
     compat::run::problem,
-    runtime::Refusal,
+    runtime::{Principal, Refusal, rate::RateCategory},
     transport::{Edge, Problem, auth::Who},
 };
 
@@ -45,15 +46,20 @@ pub(super) async fn of_agent(
     Who(who): Who,
     Path(id): Path<String>,
     ApiQuery(query): ApiQuery<PageQuery>,
-) -> Result<Json<Reply>, Problem> {
-    agents::find(&edge, &id)?;
+) -> Response {
+    // Whole logs are read for it.
+    limited(&edge, RateCategory::Poll, &who, agent_page(&edge, &who, &id, &query)).await
+}
+
+async fn agent_page(edge: &Edge, who: &Principal, id: &str, query: &PageQuery) -> Result<Json<Reply>, Problem> {
+    agents::find(edge, id)?;
     let (page, limit) = query.read()?;
     let mut entries = Vec::new();
-    for record in story::sessions(&edge.hub, &who, |record| record.agent == id && record.task_count > 0).await? {
-        let view = edge.hub.session(&who, record.id).await.map_err(problem)?;
+    for record in story::sessions(&edge.hub, who, |record| record.agent == id && record.task_count > 0).await? {
+        let view = edge.hub.session(who, record.id).await.map_err(problem)?;
         let metadata = view.info.metadata.unwrap_or_default();
-        let events = edge.hub.events(&who, record.id, 0).await.map_err(problem)?;
-        let mut of_session = entries_of(&id, &events);
+        let events = edge.hub.events(who, record.id, 0).await.map_err(problem)?;
+        let mut of_session = entries_of(id, &events);
         for entry in &mut of_session {
             entry["userId"] = metadata.get("userId").cloned().unwrap_or_default();
             entry["conversationId"] = metadata.get("conversationId").cloned().unwrap_or_else(|| record.id.to_string().into());
@@ -75,10 +81,14 @@ pub(super) async fn of_workflow(
     Who(who): Who,
     Path(id): Path<String>,
     ApiQuery(query): ApiQuery<PageQuery>,
-) -> Result<Json<Reply>, Problem> {
-    workflows::find(&edge, &id)?;
+) -> Response {
+    limited(&edge, RateCategory::Poll, &who, workflow_page(&edge, &who, &id, &query)).await
+}
+
+async fn workflow_page(edge: &Edge, who: &Principal, id: &str, query: &PageQuery) -> Result<Json<Reply>, Problem> {
+    workflows::find(edge, id)?;
     let (page, limit) = query.read()?;
-    let stories = story::all(&edge.hub, &who, |story| story.workflow() == id).await?;
+    let stories = story::all(&edge.hub, who, |story| story.workflow() == id).await?;
     let executions = stories.iter().map(|story| story.state(&edge.hub)).collect();
     Ok(Reply::of(paged("executions", executions, page, limit)))
 }

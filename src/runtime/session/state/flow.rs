@@ -330,7 +330,10 @@ impl SessionState {
             }),
             Plan::Done(_) | Plan::Failed { .. } => return Err(Refusal::new(ErrorCode::Busy, "The execution is about to end")),
         };
-        let mut waiting = waiting.filter(|(path, _)| step.is_none_or(|step| step == path));
+        // Who has suspended it lets it go on without a word, though one of its branches may wait for one.
+        let set_aside = suspended && self.task(id).and_then(|task| task.suspension.as_ref()).is_some_and(|s| s.what.step_id.is_none());
+        let silent = set_aside && data.is_none() && step.is_none();
+        let mut waiting = waiting.filter(|(path, _)| !silent && step.is_none_or(|step| step == path));
         if let Some((path, schema)) = waiting.next() {
             let given = data.clone().unwrap_or_default();
             Execution::check_data(schema.as_ref(), &given)
