@@ -16,6 +16,7 @@ pub use crate::{
     tool::web::{SearchConfig, SearchKind},
 };
 
+mod acting;
 mod layers;
 mod mistake;
 mod reader;
