@@ -212,7 +212,7 @@ test("a question with a schema is a form; what does not fit is said and changes 
 });
 
 test("approve a tool call, with other arguments", async () => {
-  // The hub has no tool yet that asks for approval, so the request is put into what it sends; what the page answers is looked at.
+  // The request is put into what the hub sends, and what the page answers is taken out: so it can be looked at.
   const other = await chrome.context.newPage();
   const sent = [];
   await other.routeWebSocket(/\/ws\/agents/, (socket) => {

@@ -26,10 +26,12 @@ export function ConversationView({ conversation, pending = [], connected = true,
   const { place, stuck, look, toEnd } = useEnd();
   const tasks = new Map(conversation.tasks.map((task) => [task.id, task]));
   const groups = groupsOf(conversation.messages);
-  const waiting = conversation.tasks.filter(({ status, startedAt }) => status === "queued" && startedAt === undefined);
+  // What sub-agents and workflows do is no part of the conversation; the timeline has it.
+  const asked = conversation.tasks.filter(({ parentTaskId, workflow }) => parentTaskId === undefined && workflow === undefined);
+  const waiting = asked.filter(({ status, startedAt }) => status === "queued" && startedAt === undefined);
   // Cancelled before it began: there is no message of it, and still it was asked.
   const shown = new Set(groups.map(({ taskId }) => taskId));
-  const unsaid = conversation.tasks.filter((task) => isOver(task.status) && !shown.has(task.id) && !task.rollback);
+  const unsaid = asked.filter((task) => isOver(task.status) && !shown.has(task.id) && !task.rollback);
   const nothing = !groups.length && !waiting.length && !pending.length && !unsaid.length;
   return (
     <div class="scroll-frame">
@@ -50,6 +52,9 @@ export function ConversationView({ conversation, pending = [], connected = true,
           {waiting.map((task) => (
             <Waiting key={task.id} prompt={task.prompt} ahead={conversation.queue.indexOf(task.id)} busy={conversation.tasks.some(isAtWork)} onCancel={onCancel && (() => onCancel(task.id))} />
           ))}
+          {conversation.tasks
+            .filter((task) => !asked.includes(task) && !isOver(task.status))
+            .map((task) => inputs?.(task))}
           {pending.map((one) => (
             <Unsent key={one.taskId} pending={one} connected={connected} onForget={onForget && (() => onForget(one))} />
           ))}

@@ -14,13 +14,15 @@ interface Props {
 
 export function Timeline({ tasks, shown, now }: Props) {
   const clock = useClock(now === undefined && tasks.some(isAtWork));
+  // The work of a sub-agent stands in the task it belongs to.
+  const own = tasks.filter((task) => task.parentTaskId === undefined || !tasks.some(({ id }) => id === task.parentTaskId));
   // Opened by itself: what is at work, otherwise the newest.
-  const foremost = tasks.findLast(isAtWork) ?? tasks.at(-1);
+  const foremost = own.findLast(isAtWork) ?? own.at(-1);
   if (!tasks.length) return <p class="dim pad">No task yet. Each one shows its steps here: model calls, tool calls, steering, and how long they took.</p>;
   return (
     <div class="timeline" tabIndex={0} role="group" aria-label="Timeline">
-      {[...tasks].reverse().map((task) => (
-        <TaskCard key={task.id} task={task} now={now ?? clock} open={shown === task.id || task === foremost} shown={shown === task.id} />
+      {own.reverse().map((task) => (
+        <TaskCard key={task.id} task={task} all={tasks} now={now ?? clock} open={shown === task.id || task === foremost} shown={shown === task.id} />
       ))}
     </div>
   );
@@ -49,7 +51,16 @@ const STATES: Record<TaskView["status"], string> = {
   timeout: "timed out",
 };
 
-function TaskCard({ task, now, open, shown }: { task: TaskView; now: number; open: boolean; shown: boolean }) {
+interface CardProps {
+  task: TaskView;
+  /** All tasks of the session, among them those of its sub-agents. */
+  all: readonly TaskView[];
+  now: number;
+  open: boolean;
+  shown?: boolean;
+}
+
+function TaskCard({ task, all, now, open, shown = false }: CardProps) {
   const place = useRef<HTMLDetailsElement>(null);
   useEffect(() => {
     if (!shown || !place.current) return;
@@ -60,10 +71,13 @@ function TaskCard({ task, now, open, shown }: { task: TaskView; now: number; ope
   const to = task.endedAt ? Date.parse(task.endedAt) : Math.max(now, from + 1);
   const calls = new Map(task.toolCalls.map((call) => [call.callId, call]));
   const rows = [...rowsOf(task)];
+  const handedOn = all.filter(({ parentTaskId }) => parentTaskId === task.id);
   return (
-    <details class="task" ref={place} open={open} data-status={task.status}>
+    <details class="task" ref={place} open={open} data-status={task.status} data-agent={task.agent}>
       <summary>
-        <span class="task-name">{excerpt(task.prompt || task.workflow || "(no prompt)", 60)}</span>
+        <span class="task-name">
+          {task.parentTaskId !== undefined && <b class="tag">{task.agent}</b>} {excerpt(task.prompt || task.workflow || "(no prompt)", 60)}
+        </span>
         <span class="task-about">
           <b class={"tag " + task.status}>{STATES[task.status]}</b>
           <span>{task.startedAt ? duration(to - from) : "has not begun"}</span>
@@ -81,10 +95,25 @@ function TaskCard({ task, now, open, shown }: { task: TaskView; now: number; ope
           ),
         )}
       </ol>
-      {task.status === "suspended" && <p class="note">{task.suspendedFor === "input" ? "Waits for a person; that time does not count against its deadline." : "Suspended until somebody resumes it."}</p>}
+      {handedOn.map((child) => (
+        <TaskCard key={child.id} task={child} all={all} now={now} open={open && isAtWork(child)} />
+      ))}
+      {task.parentTaskId !== undefined && task.text && <p class="note">{excerpt(task.text, 400)}</p>}
+      {task.warnings?.map((warning, at) => (
+        <p class="note" key={at}>
+          {warning.message}
+        </p>
+      ))}
+      {task.status === "suspended" && <p class="note">{waitsFor(task)}</p>}
       {task.error && <p class="note bad">{task.error.code}: {task.error.message}</p>}
     </details>
   );
+}
+
+function waitsFor({ suspendedFor, workflow }: TaskView): string {
+  if (suspendedFor === "input") return "Waits for a person; that time does not count against its deadline.";
+  if (suspendedFor === "sleep") return "Waits for a time.";
+  return workflow !== undefined && suspendedFor ? `Suspended: ${suspendedFor}` : "Suspended until somebody resumes it.";
 }
 
 type TimelineRow = { kind: "step"; seq: number; step: StepView } | { kind: "steer"; seq: number; steer: SteerView };
@@ -98,6 +127,7 @@ function rowsOf(task: TaskView): TimelineRow[] {
 /** A step that called a tool follows the call it carries out; the newest of that tool before it is the one. */
 function callOf(step: StepView, calls: Map<string, ToolCallView>): ToolCallView | undefined {
   if (!step.tool || step.tool === "model") return undefined;
+  if (step.callId !== undefined) return calls.get(step.callId);
   const same = [...calls.values()].filter((call) => call.tool === step.tool && call.seq < step.seq);
   return same.find((call) => JSON.stringify(call.arguments) === JSON.stringify(step.input)) ?? same.at(-1);
 }
@@ -105,6 +135,8 @@ function callOf(step: StepView, calls: Map<string, ToolCallView>): ToolCallView 
 /** A step without an end, behind which there are others or the end of the task, was cut short: the hub was stopped in the middle of it. */
 function cutAt(step: StepView, task: TaskView): number | undefined {
   if (step.phase !== "started") return undefined;
+  // Calls and the steps of a workflow run beside each other: that another one began says nothing of this one.
+  if (step.callId !== undefined || task.workflow !== undefined) return task.endedAt === undefined ? undefined : Date.parse(task.endedAt);
   const next = task.steps.find(({ seq }) => seq > step.seq)?.startedAt ?? task.endedAt;
   return next === undefined ? undefined : Date.parse(next);
 }
@@ -120,7 +152,7 @@ interface StepProps {
 function StepRow({ step, cutAt, call, from, to }: StepProps) {
   const begins = Date.parse(step.startedAt);
   const ends = step.endedAt ? Date.parse(step.endedAt) : (cutAt ?? to);
-  const isModel = !step.tool || step.tool === "model";
+  const isModel = step.name === "model";
   const given = step.input ?? call?.arguments;
   const came = step.output ?? call?.output;
   return (
@@ -135,6 +167,7 @@ function StepRow({ step, cutAt, call, from, to }: StepProps) {
       to={to}
     >
       {given !== undefined && <Value label="Arguments" value={given} />}
+      {call !== undefined && call.said && <Value label="Said while it ran" value={call.said} />}
       {came !== undefined && <Value label={step.phase === "failed" ? "Went wrong" : "Result"} value={came} />}
       {call?.error !== undefined && step.output === undefined && <Value label="Went wrong" value={call.error} />}
     </Row>
