@@ -100,7 +100,8 @@ async fn anthropic_refuses_what_the_vendor_refuses() {
     let hi_only = with_messages(json!([hi]));
     assert_eq!(refused(anthropic(&fake).header("x-api-key", "key").body("{")).await.0, 400);
     assert_eq!(refused(anthropic(&fake).header("x-api-key", "wrong").json(&hi_only)).await, (401, "authentication_error".into()));
-    assert_eq!(refused(anthropic(&fake).bearer_auth("key").json(&hi_only)).await.0, 401);
+    assert_eq!(refused(anthropic(&fake).bearer_auth("wrong").json(&hi_only)).await.0, 401);
+    assert_eq!(refused(anthropic(&fake).json(&hi_only)).await.0, 401);
     let no_version = Client::new().post(format!("{}/messages", fake.base_url())).header("x-api-key", "key").json(&hi_only);
     assert_eq!(refused(no_version).await.0, 400);
     assert_eq!(refused(Client::new().post(format!("{}/messages/more", fake.base_url()))).await, (404, "not_found_error".into()));

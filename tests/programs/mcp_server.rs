@@ -102,6 +102,7 @@ impl ServerHandler for Puppet {
             }
             "rug" => text("hello".to_owned()),
             "hang" => {
+                note(&self.folder, "hanging", "a call");
                 let mut given_up = GivenUp(self.folder.clone(), false);
                 tokio::select! {
                     () = context.ct.cancelled() => {}

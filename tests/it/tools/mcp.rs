@@ -100,26 +100,26 @@ async fn a_call_that_hangs_ends_in_time_and_a_cancel_reaches_the_server() {
     let hub = hub_with(&[("AGENT_HUB_MCP__PUPPET__CALL_TIMEOUT", "1 s")]).await;
     let (mut ada, session) = hub.session("ada").await;
     assert_eq!(call(&mut ada, &session, "hang", json!({})).await["code"], json!("timed_out"));
-    let gone = |count: usize| {
-        let file = hub.directory().join("cancelled");
+    let noted = |file: &str, count: usize| {
+        let place = hub.directory().join(file);
         async move {
-            for _ in 0..1000 {
-                if fs::read_to_string(&file).unwrap_or_default().lines().count() >= count {
+            for _ in 0..2000 {
+                if fs::read_to_string(&place).unwrap_or_default().lines().count() >= count {
                     return;
                 }
                 tokio::time::sleep(std::time::Duration::from_millis(10)).await;
             }
-            panic!("the server was not told");
+            panic!("the server has not noted that: {}", place.display());
         }
     };
-    gone(1).await;
+    noted("cancelled", 1).await;
     let task = ada.submit("/tool puppet__hang {}").await;
-    ada.until("tool_call").await;
-    ada.until("step").await;
+    // Only a call that has reached the server can be given up there.
+    noted("hanging", 2).await;
     ada.done(json!({ "type": "cancel_task", "taskId": task })).await;
     let end = ada.end_of(&task).await;
     assert_eq!((&end["type"], &end["data"]["upstreamStopped"]), (&json!("task_cancelled"), &json!(true)));
-    gone(2).await;
+    noted("cancelled", 2).await;
     assert_eq!(call(&mut ada, &session, "echo", json!({ "text": "on" })).await["output"], json!("on"));
 }
 
