@@ -158,10 +158,15 @@ test("by keyboard alone: begin, ask, stop, timeline, help, replay, another sessi
   await page.keyboard.press("Enter");
   await until("the other session", () => sessionOf(page) === session);
 
-  // Letters can be switched off.
-  await page.locator("#main").focus();
-  await page.keyboard.press("?");
-  await page.getByLabel("Single keys work outside of fields").uncheck();
+  // Letters can be switched off. The page of the other session may still take the focus for itself.
+  await quiet(page);
+  const keys = page.getByLabel("Single keys work outside of fields");
+  await until("the help", async () => {
+    await page.locator("#main").focus();
+    await page.keyboard.press("?");
+    return keys.waitFor({ timeout: 1000 }).then(() => true, () => false);
+  });
+  await keys.uncheck();
   await page.keyboard.press("Escape");
   await page.locator("#main").focus();
   await page.keyboard.press("n");
