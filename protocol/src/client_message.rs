@@ -83,7 +83,9 @@ client_messages! {
     SuspendTask(SuspendTask) = "suspend_task";
     /// While the task is suspended.
     ResumeTask(ResumeTask) = "resume_task";
-    /// While a call of a client-executed tool waits.
+    /// Any time. From now on this connection executes these tools for the session, and no others; its agent may call them.
+    ProvideTools(ProvideTools) = "provide_tools";
+    /// While a call of a client-executed tool waits. The first result wins; later ones get `already_resolved`.
     ToolResult(ClientToolResult) = "tool_result";
     /// Any time. The new token must have the same subject.
     RefreshToken(RefreshToken) = "refresh_token";
@@ -296,6 +298,31 @@ pub struct ResumeTask {
     /// The step to resume at, for workflows.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub step_id: Option<String>,
+}
+
+/// See [`ClientMessage::ProvideTools`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProvideTools {
+    /// Which session.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub session_id: Option<SessionId>,
+    /// All that this connection executes; none to stop.
+    pub tools: Vec<ClientTool>,
+}
+
+/// A tool that a client executes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientTool {
+    /// Its name: 1 to 64 of `a-z A-Z 0-9 _ -`, and no name of a tool of the hub.
+    pub name: String,
+    /// What it is for, as the model is told.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub description: Option<String>,
+    /// JSON Schema of its arguments, an object; any object otherwise.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub parameters: Option<Map<String, Value>>,
 }
 
 /// See [`ClientMessage::ToolResult`]. Either `output` or `error`.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize, ser::SerializeMap};
 use serde_json::{Map, Value, value::RawValue};
 
 use crate::{
-    client_message::{InputOutcome, OnBusy, SteerWhen},
+    client_message::{ClientTool, InputOutcome, OnBusy, SteerWhen},
     cursor::{Epoch, Seq},
     error_code::ErrorCode,
     ids::{SessionId, TaskId},
@@ -284,6 +284,9 @@ data! {
         /// The model from now on.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         model: Option<String>,
+        /// All tools that clients execute from now on.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        client_tools: Option<Vec<ClientTool>>,
     }
 
     /// See [`EventBody::SessionEnded`].
@@ -463,7 +466,7 @@ data! {
         /// What the payload must look like (JSON Schema).
         #[serde(skip_serializing_if = "Option::is_none", default)]
         schema: Option<Value>,
-        /// For an approval: the call that waits.
+        /// The call that waits.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         call_id: Option<String>,
         /// When it is resolved as expired, if nobody answers.
@@ -661,6 +664,8 @@ pub enum InputKind {
     Approval,
     /// Data.
     Input,
+    /// The result of a tool that a client executes: given by `tool_result`.
+    Tool,
 }
 
 /// How a request for input ended.

@@ -12,6 +12,7 @@ use crate::{
     ids::{SessionId, TaskId},
     limits::Limits,
     snapshot::Snapshot,
+    timestamp::Timestamp,
 };
 
 /// What the hub says about the connection.
@@ -30,6 +31,8 @@ pub enum ConnectionMessage {
     SessionAttached(Box<SessionAttached>),
     /// Once per attach: everything up to the `head` of the attach has been sent; what follows is live.
     CaughtUp(CaughtUp),
+    /// A call of a tool that this connection executes: answer with `tool_result`. Nobody else is asked while this connection stands.
+    ToolOffered(Box<ToolOffered>),
     /// The token expires soon; send `refresh_token`, or the socket is closed with 4050.
     AuthExpiring(AuthExpiring),
     /// The hub will close this socket soon; connect again after the given time.
@@ -135,6 +138,25 @@ pub struct CaughtUp {
     pub seq: Seq,
 }
 
+/// See [`ConnectionMessage::ToolOffered`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ToolOffered {
+    /// Whose session.
+    pub session_id: SessionId,
+    /// Which task.
+    pub task_id: TaskId,
+    /// The call. The same when it is offered again, to this connection or another one.
+    pub call_id: String,
+    /// Which tool.
+    pub tool: String,
+    /// Its arguments; they fit the tool's schema.
+    pub arguments: Value,
+    /// When the hub stops waiting for the result.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub expires_at: Option<Timestamp>,
+}
+
 /// See [`ConnectionMessage::AuthExpiring`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -165,7 +187,7 @@ pub enum ServerMessage {
 impl ConnectionMessage {
     /// Every `type` of these.
     pub const TYPES: &'static [&'static str] =
-        &["welcome", "ack", "error", "pong", "session_attached", "caught_up", "auth_expiring", "going_away"];
+        &["welcome", "ack", "error", "pong", "session_attached", "caught_up", "tool_offered", "auth_expiring", "going_away"];
 
     /// The text frame.
     pub fn encode(&self) -> String {

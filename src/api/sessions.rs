@@ -184,7 +184,7 @@ pub(super) async fn update(
     };
     issues.finish(NewSession::check(asked, edge.hub.agents(), &[], false))?;
     if !nothing {
-        edge.hub.change(&who, id, Change::Update(SessionUpdated { name, tags, metadata, model })).await?;
+        edge.hub.change(&who, id, Change::Update(SessionUpdated { name, tags, metadata, model, client_tools: None })).await?;
     }
     let view = edge.hub.session(&who, id).await?;
     Ok(Json(SessionBody::of(*view, &who)))

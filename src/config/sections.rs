@@ -297,6 +297,13 @@ fn runtime(r: &mut Reader, storage: StorageKind) -> RuntimeSettings {
         30 * DAY,
     );
     let ids_stay_taken = time("runtime.ids_stay_taken", "Of erased sessions and tasks.", d.ids_stay_taken, Duration::ZERO, YEAR);
+    let client_tool_timeout = time(
+        "runtime.client_tool_timeout",
+        "A call of a tool that a client executes waits this long for its result.",
+        d.client_tool_timeout,
+        SECOND,
+        DAY,
+    );
     let input_expiry = time("runtime.input_expiry", "A request for input waits this long for a person.", d.input_expiry, SECOND, YEAR);
     if task_timeout > max_task_timeout {
         r.refuse("runtime.task_timeout", format!("is longer than runtime.max_task_timeout ({})", max_task_timeout.show()));
@@ -334,6 +341,7 @@ fn runtime(r: &mut Reader, storage: StorageKind) -> RuntimeSettings {
         tail_bytes,
         inbox,
         input_expiry,
+        client_tool_timeout,
     }
 }
 

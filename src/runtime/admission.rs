@@ -4,19 +4,22 @@ use std::time::Duration;
 
 use agent_hub_protocol::{
     ErrorCode, SessionId, TaskId,
-    client_message::{CreateSession, OnBusy, RespondInput, SteerTask, SteerWhen, SubmitTask},
+    client_message::{ClientTool, ClientToolResult, CreateSession, OnBusy, RespondInput, SteerTask, SteerWhen, SubmitTask},
     event::{Replay, TaskQueued},
 };
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::{
-    agent::{Agents, KNOWN_TOOLS, OTHER_TOOLS},
+    agent::{ASK_USER, Agents, DELEGATE, KNOWN_TOOLS, OTHER_TOOLS},
     options,
     refusal::{Issues, Refusal},
     settings::RuntimeSettings,
 };
-use crate::workflow::{Execution, Workflows};
+use crate::{
+    schema,
+    workflow::{Execution, Workflows},
+};
 
 /// Tags of one session, and names and tags in characters.
 const MAX_TAGS: usize = 32;
@@ -25,6 +28,11 @@ const MAX_NAME_CHARS: usize = 200;
 const MAX_METADATA_BYTES: usize = 16 * 1024;
 /// A reason, in characters.
 const MAX_REASON_CHARS: usize = 500;
+/// Tools that clients execute for one session: how many, and described in how many bytes of JSON. Every model call carries them.
+const MAX_CLIENT_TOOLS: usize = 32;
+const MAX_CLIENT_TOOL_BYTES: usize = 64 * 1024;
+/// What the vendors take.
+const MAX_TOOL_NAME: usize = 64;
 
 /// A session as it may be made.
 #[derive(Clone, Debug, PartialEq)]
@@ -298,6 +306,65 @@ pub fn check_tools(tools: Vec<String>) -> Result<Vec<String>, Refusal> {
         }
     }
     Ok(known)
+}
+
+/// Tools that a client offers to execute.
+///
+/// # Errors
+/// `invalid_message`: a name that vendors do not take, that the hub has itself, or that is there twice; a schema that is none, or not of an
+/// object. `quota_exceeded`: too many.
+pub fn check_client_tools(tools: Vec<ClientTool>, agents: &Agents) -> Result<Vec<ClientTool>, Refusal> {
+    for (at, tool) in tools.iter().enumerate() {
+        let name = &tool.name;
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+        if name.is_empty() || name.len() > MAX_TOOL_NAME || !name.chars().all(plain) {
+            return Err(Refusal::invalid("tools", format!("A tool's name is 1 to {MAX_TOOL_NAME} of a-z A-Z 0-9 _ -, and not {name:?}")));
+        }
+        let known = KNOWN_TOOLS.iter().chain(&OTHER_TOOLS).any(|(known, _)| known == name);
+        if known || [ASK_USER, DELEGATE].contains(&name.as_str()) || agents.tools().has(name) {
+            return Err(Refusal::invalid("tools", format!("The hub has a tool named {name:?} itself")));
+        }
+        if tools[..at].iter().any(|earlier| earlier.name == *name) {
+            return Err(Refusal::invalid("tools", format!("Two tools are named {name:?}")));
+        }
+        if let Some(parameters) = &tool.parameters {
+            let schema = Value::Object(parameters.clone());
+            schema::compile(&schema)
+                .map_err(|why| Refusal::invalid("tools", format!("The parameters of {name:?} are no JSON Schema: {why}")))?;
+            if schema.get("type") != Some(&Value::from("object")) {
+                return Err(Refusal::invalid("tools", format!("The parameters of {name:?} must be of type \"object\"")));
+            }
+        }
+    }
+    check_client_tools_together(&tools)?;
+    Ok(tools)
+}
+
+/// Whether one session may have all of these.
+///
+/// # Errors
+/// `quota_exceeded`.
+pub(crate) fn check_client_tools_together(tools: &[ClientTool]) -> Result<(), Refusal> {
+    if tools.len() > MAX_CLIENT_TOOLS {
+        let message = format!("Clients may execute at most {MAX_CLIENT_TOOLS} tools for one session");
+        return Err(Refusal::new(ErrorCode::QuotaExceeded, message).detail("limit", MAX_CLIENT_TOOLS as u64));
+    }
+    if serde_json::to_vec(tools).map_or(usize::MAX, |json| json.len()) > MAX_CLIENT_TOOL_BYTES {
+        let message = format!("The tools that clients execute for one session may be described in {MAX_CLIENT_TOOL_BYTES} bytes");
+        return Err(Refusal::new(ErrorCode::QuotaExceeded, message).detail("limit", MAX_CLIENT_TOOL_BYTES as u64));
+    }
+    Ok(())
+}
+
+/// The result of a tool that a client has executed: one of the two.
+///
+/// # Errors
+/// `invalid_message`.
+pub fn check_tool_result(given: &ClientToolResult) -> Result<(), Refusal> {
+    if given.output.is_some() && given.error.is_some() {
+        return Err(Refusal::invalid("error", "Either output or error, not both"));
+    }
+    Ok(())
 }
 
 /// An id that always comes out the same for one user and key, in the shape of a v4 UUID: how `Idempotency-Key` becomes an identity.

@@ -16,6 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     agent::Agents,
+    executors::{Executor, Executors},
     identity::{Plan, Principal},
     log::Tail,
     metrics::Metrics,
@@ -71,6 +72,7 @@ pub(crate) struct Shared {
     pub(crate) quotas: Quotas,
     pub(crate) rates: Rates,
     pub(crate) revocations: Revocations,
+    pub(crate) executors: Arc<Executors>,
     /// Sessions in memory. An actor takes itself out before it stops taking requests.
     pub(crate) awake: DashMap<SessionId, SessionHandle>,
     /// Ids of tasks that are being made, or belong to a session in memory: found without asking the store.
@@ -86,7 +88,7 @@ pub(crate) struct Shared {
 impl Shared {
     /// What decisions rest on besides the state.
     pub(crate) fn rules(&self) -> Rules<'_> {
-        Rules { settings: &self.settings, agents: &self.agents, workflows: &self.workflows }
+        Rules { settings: &self.settings, agents: &self.agents, workflows: &self.workflows, executors: &self.executors }
     }
 
     /// Has a sleeping session woken at about this time.
@@ -113,6 +115,7 @@ impl Hub {
             quotas: Quotas::new(settings.quotas, store.clone()),
             rates: Rates::new(settings.rates),
             revocations: Revocations::new(store.clone()),
+            executors: Arc::new(Executors::new(settings.client_tool_timeout)),
             settings,
             store,
             agents,
@@ -191,6 +194,11 @@ impl Hub {
         let (reply, answer) = oneshot::channel();
         self.post(Box::new(Envelope { session, who: who.clone(), ask: Ask::Task(task, reply) }));
         wait_for(answer).await
+    }
+
+    /// A connection executes these tools of the session, which has agreed to them ([`Change::ProvideTools`]).
+    pub fn execute_tools(&self, session: SessionId, tools: Vec<String>) -> Executor {
+        self.shared.executors.join(session, tools)
     }
 
     /// Which session a task belongs to.
@@ -402,6 +410,7 @@ impl Hub {
             }
             self.shared.rates.sweep();
             self.shared.quotas.sweep(Timestamp::now());
+            self.shared.executors.tidy();
             self.ring_alarms(Timestamp::now());
             if let Err(error) = self.expire().await {
                 tracing::warn!(%error, "could not look for expired sessions");

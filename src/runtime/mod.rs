@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub mod agent;
+pub mod executors;
 pub mod hub;
 pub mod identity;
 pub mod log;

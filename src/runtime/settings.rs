@@ -52,6 +52,8 @@ pub struct RuntimeSettings {
     pub inbox: usize,
     /// How long a request for input waits for a person when the agent does not say.
     pub input_expiry: Duration,
+    /// How long a call waits for the client that executes it, and how long clients that have gone are expected back.
+    pub client_tool_timeout: Duration,
 }
 
 impl Default for RuntimeSettings {
@@ -78,6 +80,7 @@ impl Default for RuntimeSettings {
             tail_bytes: 256 * 1024,
             inbox: 256,
             input_expiry: Duration::from_secs(24 * 3600),
+            client_tool_timeout: Duration::from_secs(120),
         }
     }
 }

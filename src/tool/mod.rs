@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
 pub use self::toolbox::{Toolbox, ToolboxError};
+pub(crate) use self::toolbox::{bounded, misfit};
 use crate::provider::ToolSpec;
 
 /// A tool, shared by everything in the process.

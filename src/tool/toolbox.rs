@@ -94,8 +94,7 @@ impl Toolbox {
             // Whoever offers a tool with a schema that is none says nothing about its arguments.
             None => validator(tool.spec()).map_or(Ok(()), |validator| schema::complain(&validator, arguments)),
         };
-        let wrong = |why| ToolError::new(ToolErrorCode::InvalidArguments, format!("The arguments do not fit: {why}"));
-        fit.map(|()| members.clone()).map_err(wrong)
+        fit.map(|()| members.clone()).map_err(misfit)
     }
 
     /// Runs a call whose arguments were checked: within the tool's time, and with a result that is no longer than [`RESULT_BYTES`]. A tool
@@ -146,8 +145,13 @@ fn validator(spec: &ToolSpec) -> Result<Validator, String> {
     schema::compile(&spec.parameters)
 }
 
+/// What the model is told of arguments that do not fit the tool's schema.
+pub(crate) fn misfit(why: String) -> ToolError {
+    ToolError::new(ToolErrorCode::InvalidArguments, format!("The arguments do not fit: {why}"))
+}
+
 /// A result as it can be kept and shown to a model.
-fn bounded(result: Value) -> Value {
+pub(crate) fn bounded(result: Value) -> Value {
     let text = match &result {
         Value::String(text) if text.len() <= RESULT_BYTES => return result,
         Value::String(text) => text.clone(),

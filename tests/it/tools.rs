@@ -1,5 +1,6 @@
 //! The built-in tools, run as the hub runs them.
 
+mod clients;
 #[cfg(feature = "js")]
 mod code;
 #[cfg(feature = "mcp")]

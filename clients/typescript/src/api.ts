@@ -25,7 +25,7 @@ export interface Closed {
 
 /** What went wrong beside a command: nothing is lost by it, but somebody may want to know. */
 export interface Problem {
-  readonly code: HubError["code"] | "storage" | "listener" | "credentials" | "connection" | "frame" | "fallback";
+  readonly code: HubError["code"] | "storage" | "tool" | "listener" | "credentials" | "connection" | "frame" | "fallback";
   readonly message: string;
   readonly sessionId?: string;
   readonly cause?: unknown;
@@ -126,12 +126,28 @@ export interface Session {
   submit(prompt: string, options?: SubmitOptions): Task;
   /** A task that is or was in this session. */
   task(taskId: string): Task;
-  /** Requests for input nobody has answered. */
+  /**
+   * Executes tools for the agent: from now on these and no others, also after reconnects. A call is offered to one client at a time, and may
+   * come again after a page reload; the first result counts. Not over SSE.
+   * @throws HubError `invalid_message` for a name or schema the hub does not take, `quota_exceeded`.
+   */
+  provideTools(tools: Readonly<Record<string, ClientToolDefinition>>): Promise<void>;
+  /** Requests for input that nobody has answered and that are for people. */
   readonly inputs: readonly PendingInput[];
   /** Cancels its tasks; it takes no more, and stays readable. */
   end(): Promise<void>;
   /** Stops following; session and tasks go on. */
   detach(): void;
+}
+
+/** A tool that the client executes. */
+export interface ClientToolDefinition {
+  /** What it is for, as the model is told. */
+  readonly description?: string;
+  /** JSON Schema of its arguments, of type `object`; the hub checks them. */
+  readonly parameters?: Record<string, unknown>;
+  /** What it returns, as JSON, is the result; what it throws, the model is told. `signal`: the result is not wanted any more. */
+  execute(args: Record<string, unknown>, call: { readonly taskId: string; readonly callId: string; readonly signal: AbortSignal }): unknown;
 }
 
 /** What an attach came to. */

@@ -8,7 +8,7 @@ import { Opener } from "./opener.js";
 import type { Settings } from "./options.js";
 import { Outbox, type Waiting } from "./outbox.js";
 import { Pace } from "./pace.js";
-import type { AckMessage, AttachSessionCommand, ClientMessage, Command, ErrorMessage, HubEvent, ServerMessage, SessionAttachedMessage, WelcomeMessage } from "./protocol.js";
+import type { AckMessage, AttachSessionCommand, ClientMessage, Command, ErrorMessage, HubEvent, ServerMessage, SessionAttachedMessage, ToolOfferedMessage, WelcomeMessage } from "./protocol.js";
 import { CLOSE_CODES, isEvent, resumes } from "./protocol.js";
 
 /** A session that is to be followed on every connection. */
@@ -21,6 +21,10 @@ export interface Follower {
   /** Returns false where events are missing before this one, so that it has to be attached again. */
   event(event: HubEvent): boolean;
   caughtUp(): void;
+  /** The tools it executes, if it does. */
+  provides(): Command | undefined;
+  /** A call of such a tool. */
+  offered(message: ToolOfferedMessage): void;
   /** It cannot be attached; it is not followed any more. */
   refused(error: HubError): void;
   /** A connection has come or gone. */
@@ -101,6 +105,19 @@ export class Connection {
   follow(follower: Follower): void {
     this.#followers.set(follower.id, follower);
     this.#attachUnlessLeaving(follower, false);
+  }
+
+  /** Tells this connection which tools a session's client executes; the next ones are told by themselves. */
+  provide(follower: Follower): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const command = follower.provides();
+      if (!command || !this.up) return resolve();
+      const refused = (error: HubError) => {
+        this.#reports.problem({ code: error.code, message: `tools are not provided: ${error.message}`, sessionId: follower.id, cause: error });
+        reject(error);
+      };
+      this.#enqueue({ command, own: true, resolve: () => resolve(), reject: refused });
+    });
   }
 
   /** Stops following, and tells the hub. */
@@ -253,6 +270,8 @@ export class Connection {
       case "caught_up":
         if (!this.#isLeaving(message.sessionId)) this.#followers.get(message.sessionId)?.caughtUp();
         return;
+      case "tool_offered":
+        return this.#followers.get(message.sessionId)?.offered(message);
       case "auth_expiring":
         return this.#refresh(message.inMs, this.#link);
       case "going_away":
@@ -282,6 +301,8 @@ export class Connection {
     const again = this.#outbox.again();
     for (const follower of [...this.#followers.values()]) this.#attach(follower);
     this.#unsent.push(...again);
+    // Behind the command that may still have to make the session.
+    for (const follower of [...this.#followers.values()]) void this.provide(follower).catch(() => {});
     this.#connectionChanged();
     this.#send();
   }

@@ -18,6 +18,7 @@ export type ClientMessage =
   | RespondInputCommand
   | SuspendTaskCommand
   | ResumeTaskCommand
+  | ProvideToolsCommand
   | ToolResultCommand
   | RefreshTokenCommand
   | PingCommand;
@@ -59,6 +60,7 @@ export type ConnectionMessage =
   | PongMessage
   | SessionAttachedMessage
   | CaughtUpMessage
+  | ToolOfferedMessage
   | AuthExpiringMessage
   | GoingAwayMessage;
 /**
@@ -105,7 +107,7 @@ export type Timestamp = string;
 /**
  * What a request for input wants.
  */
-export type InputKind = "approval" | "input";
+export type InputKind = "approval" | "input" | "tool";
 /**
  * Whether a session is in use.
  */
@@ -427,7 +429,44 @@ export interface ResumeTaskCommand {
   type: "resume_task";
 }
 /**
- * While a call of a client-executed tool waits.
+ * Any time. From now on this connection executes these tools for the session, and no others; its agent may call them.
+ */
+export interface ProvideToolsCommand {
+  /**
+   * Asks for an `ack`; echoed in it or in the `error`.
+   */
+  id?: CommandId;
+  /**
+   * Which session.
+   */
+  sessionId?: SessionId | null;
+  /**
+   * All that this connection executes; none to stop.
+   */
+  tools: ClientTool[];
+  type: "provide_tools";
+}
+/**
+ * A tool that a client executes.
+ */
+export interface ClientTool {
+  /**
+   * What it is for, as the model is told.
+   */
+  description?: string;
+  /**
+   * Its name: 1 to 64 of `a-z A-Z 0-9 _ -`, and no name of a tool of the hub.
+   */
+  name: string;
+  /**
+   * JSON Schema of its arguments, an object; any object otherwise.
+   */
+  parameters?: {
+    [k: string]: unknown | undefined;
+  };
+}
+/**
+ * While a call of a client-executed tool waits. The first result wins; later ones get `already_resolved`.
  */
 export interface ToolResultCommand {
   /**
@@ -698,7 +737,7 @@ export interface MessageInfo {
  */
 export interface PendingInput {
   /**
-   * For an approval: the call that waits.
+   * The call that waits.
    */
   callId?: string;
   /**
@@ -937,6 +976,36 @@ export interface CaughtUpMessage {
   type: "caught_up";
 }
 /**
+ * A call of a tool that this connection executes: answer with `tool_result`. Nobody else is asked while this connection stands.
+ */
+export interface ToolOfferedMessage {
+  /**
+   * Its arguments; they fit the tool's schema.
+   */
+  arguments: string | number | boolean | {} | unknown[] | null;
+  /**
+   * The call. The same when it is offered again, to this connection or another one.
+   */
+  callId: string;
+  /**
+   * When the hub stops waiting for the result.
+   */
+  expiresAt?: Timestamp;
+  /**
+   * Whose session.
+   */
+  sessionId: SessionId;
+  /**
+   * Which task.
+   */
+  taskId: TaskId;
+  /**
+   * Which tool.
+   */
+  tool: string;
+  type: "tool_offered";
+}
+/**
  * The token expires soon; send `refresh_token`, or the socket is closed with 4050.
  */
 export interface AuthExpiringMessage {
@@ -1025,6 +1094,10 @@ export interface SessionUpdatedEvent {
  * The `data` of `session_updated`.
  */
 export interface SessionUpdated {
+  /**
+   * All tools that clients execute from now on.
+   */
+  clientTools?: ClientTool[];
   /**
    * All metadata from now on.
    */
@@ -1455,7 +1528,7 @@ export interface InputRequestedEvent {
  */
 export interface InputRequested {
   /**
-   * For an approval: the call that waits.
+   * The call that waits.
    */
   callId?: string;
   /**

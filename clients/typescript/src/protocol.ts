@@ -19,6 +19,7 @@ export type {
   Role,
   ServerMessage,
   SessionAttachedMessage,
+  ToolOfferedMessage,
   SessionInfo,
   Snapshot,
   StepPhase,
@@ -81,6 +82,7 @@ export const CONNECTION_TYPES = known<ConnectionMessage["type"]>({
   pong: 1,
   session_attached: 1,
   caught_up: 1,
+  tool_offered: 1,
   auth_expiring: 1,
   going_away: 1,
 });
@@ -97,6 +99,7 @@ export const COMMAND_TYPES = known<ClientMessage["type"]>({
   respond_input: 1,
   suspend_task: 1,
   resume_task: 1,
+  provide_tools: 1,
   tool_result: 1,
   refresh_token: 1,
   ping: 1,

@@ -1,5 +1,5 @@
 // A followed session: applies each event once, folds it into the conversation, and tells who wants to know.
-import type { Attached, NewSession, PendingInput, Session, State, SteerReceipt, SubmitOptions, Task } from "./api.js";
+import type { Attached, ClientToolDefinition, NewSession, PendingInput, Session, State, SteerReceipt, SubmitOptions, Task } from "./api.js";
 import { EventBuffer } from "./buffer.js";
 import type { Follower } from "./connection.js";
 import { emptyConversation, fromSnapshot, isOver, reduce, type Conversation } from "./conversation.js";
@@ -10,8 +10,9 @@ import type { Home } from "./hub.js";
 import { uuid } from "./ids.js";
 import { Listeners } from "./listeners.js";
 import { Position } from "./position.js";
-import { isTerminal, type AttachSessionCommand, type Cursor, type EventOf, type HubEvent, type OpenInput, type SessionAttachedMessage } from "./protocol.js";
+import { isTerminal, type AttachSessionCommand, type Command, type Cursor, type EventOf, type HubEvent, type OpenInput, type SessionAttachedMessage, type ToolOfferedMessage } from "./protocol.js";
 import { TaskHandle } from "./task.js";
+import { ProvidedTools } from "./tools.js";
 
 /** Handles of finished tasks that are kept so that `task(id)` gives the same one again. */
 const FINISHED_HANDLES = 16;
@@ -44,6 +45,7 @@ export class FollowedSession implements Session, Follower {
   readonly #changes: Listeners<[]>;
   readonly #events: Listeners<[HubEvent]>;
   readonly #attaches: Listeners<[Attached]>;
+  readonly #provided = new ProvidedTools(this);
   #notified = false;
   #told: State | undefined;
 
@@ -92,7 +94,8 @@ export class FollowedSession implements Session, Follower {
   }
 
   get inputs(): readonly PendingInput[] {
-    return this.#conversation.pendingInputs.map((request) => this.#input(request));
+    // A request of the kind `tool` is for programs.
+    return this.#conversation.pendingInputs.filter(({ kind }) => kind !== "tool").map((request) => this.#input(request));
   }
 
   onChange(listener: () => void): () => void {
@@ -221,6 +224,7 @@ export class FollowedSession implements Session, Follower {
       return false;
     }
     this.#fold(event);
+    this.#provided.observed(event);
     const task = "taskId" in event && event.taskId ? this.#of(event.taskId, isTerminal(event)) : undefined;
     task?.observed(event);
     this.#receive(event);
@@ -232,6 +236,19 @@ export class FollowedSession implements Session, Follower {
     this.#changed();
     if (event.type === "session_ended" && event.data.reason === "deleted") this.#deleted();
     return true;
+  }
+
+  provides(): Command | undefined {
+    return this.#provided.command;
+  }
+
+  offered(message: ToolOfferedMessage): void {
+    this.#provided.offered(message);
+  }
+
+  provideTools(tools: Readonly<Record<string, ClientToolDefinition>>): Promise<void> {
+    this.#provided.set(tools);
+    return this.hub.connection.provide(this);
   }
 
   caughtUp(): void {
@@ -340,6 +357,7 @@ export class FollowedSession implements Session, Follower {
     this.#over = error;
     this.#caughtUp = false;
     this.#ready.reject(error);
+    this.#provided.stop();
     for (const task of this.#tasks.values()) task.left(error);
     for (const receipt of this.#steers.values()) receipt.reject(error);
     for (const stream of this.#streams) stream.end(error.code === "detached" ? undefined : error);

@@ -146,8 +146,9 @@ class SseLink implements Link {
       case "ping":
         await request(this.#caller, "GET", "/health");
         return this.#say({ type: "pong", ...(command.id == null ? {} : { id: command.id }) });
+      case "provide_tools":
       case "tool_result":
-        throw notHere("the result of a tool that the client executes");
+        throw notHere("tools that the client executes");
     }
   }
 

@@ -43,6 +43,61 @@ const refusedWith = (code) => (error) => error instanceof HubError && error.code
 const said = (conversation) => conversation.messages.map(({ id, role, text, partial, seq }) => ({ messageId: id, role, content: text, partial, seq }));
 const messages = async (session) => (await hub.get(`/api/v1/agents/sessions/${session}/messages?limit=200`)).messages.map(({ taskId, ...message }) => message);
 
+test("tools of the page: over cuts, offered to one client, answered once", async () => {
+  const wire = await CuttingProxy.start(hub.port);
+  const executed = [];
+  const where = (name) => ({
+    get_place: {
+      description: "Where the person is",
+      parameters: { type: "object", properties: { precise: { type: "boolean" } }, required: ["precise"] },
+      execute: async ({ precise }, { callId, signal }) => {
+        executed.push([name, callId]);
+        if (precise) await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
+        return { city: "Lyon" };
+      },
+    },
+    odd: { execute: () => Promise.reject(new Error("the sensor is off")) },
+  });
+  const one = client({ url: wire.url });
+  const session = one.create();
+  await session.provideTools(where("one"));
+  const quick = session.submit('/tool get_place {"precise": false}');
+  assert.equal((await quick.finished).status, "completed");
+  assert.match(quick.text(), /Lyon/);
+  const failing = session.submit("/tool odd {}");
+  await failing.finished;
+  assert.match(JSON.stringify(failing.view.tools ?? session.conversation), /the sensor is off/);
+
+  // The connection is cut while the page works: it comes back, is offered the call again, and does not begin anew.
+  const long = session.submit('/tool get_place {"precise": true}');
+  await until("it is executed", () => executed.length === 2);
+  assert.deepEqual(session.inputs, [], "nothing that a person is asked");
+  wire.cut({ reset: true });
+  await until("it is back", () => session.state === "live");
+
+  // It stays away: another tab gets the call.
+  const two = client();
+  const tab = two.open(session.id);
+  await tab.ready;
+  await tab.provideTools({ get_place: { ...where("two").get_place, execute: (_, { callId }) => void executed.push(["two", callId]) } });
+  session.detach();
+  const end = await tab.task(long.id).finished;
+  assert.equal(end.status, "completed");
+  assert.deepEqual(executed.slice(1).map(([name]) => name), ["one", "two"]);
+  assert.equal(executed[1][1], executed[2][1], "the same call");
+
+  // What is provided no more is not called any more, and a cancel says that nobody waits.
+  const seen = [];
+  await tab.provideTools({ wait: { execute: (_, { signal }) => new Promise((resolve) => signal.addEventListener("abort", () => resolve(seen.push("aborted")))) } });
+  const cancelled = tab.submit("/tool wait {}");
+  await until("it waits", () => cancelled.status === "suspended");
+  await cancelled.cancel();
+  assert.equal((await cancelled.finished).status, "cancelled");
+  await until("it is told", () => seen.length === 1);
+  await assert.rejects(tab.provideTools({ "with space": { execute: () => 1 } }), refusedWith("invalid_message"));
+  wire.stop();
+});
+
 for (const transport of ["websocket", "sse"]) {
   test(`${transport}: everything a task can be asked`, async () => {
     const one = client({ transport });

@@ -31,6 +31,7 @@ function wordsFor(status: string, conversation: Conversation, taskId: string): s
       return "The agent is working.";
     case "suspended": {
       const asked = conversation.pendingInputs.find((input) => input.taskId === taskId);
+      if (asked?.kind === "tool") return "The agent waits for another program.";
       return asked ? `The agent waits for you: ${asked.prompt ?? "an approval"}` : "The task is suspended.";
     }
     case "completed":

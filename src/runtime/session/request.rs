@@ -2,7 +2,7 @@
 
 use agent_hub_protocol::{
     Cursor, Seq, SessionId, Snapshot, TaskId, TaskInfo,
-    client_message::{ClientToolResult, RespondInput},
+    client_message::{ClientTool, ClientToolResult, RespondInput},
     event::SessionUpdated,
     snapshot::{MessageInfo, SessionInfo},
 };
@@ -52,6 +52,13 @@ pub enum Change {
         /// Of an execution of a workflow: the step that waits for the data, or one to do again.
         step: Option<String>,
     },
+    /// A client executes these tools from now on.
+    ProvideTools {
+        /// All that it executes.
+        tools: Vec<ClientTool>,
+        /// Those that it has executed and nobody does any more.
+        gone: Vec<String>,
+    },
     /// The result of a client-executed tool.
     ToolResult(ClientToolResult),
     /// End the session; its log stays. The reason: `ended` or `expired`.
@@ -69,7 +76,7 @@ impl Change {
             Change::Steer(steer) => Some(steer.task),
             Change::Respond(answer) => Some(answer.task_id),
             Change::ToolResult(result) => Some(result.task_id),
-            Change::Create(_) | Change::Update(_) | Change::End(_) | Change::Delete => None,
+            Change::Create(_) | Change::Update(_) | Change::ProvideTools { .. } | Change::End(_) | Change::Delete => None,
         }
     }
 }

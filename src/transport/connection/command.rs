@@ -4,20 +4,20 @@ use std::{collections::HashSet, future::Future, sync::Arc, time::Duration};
 
 use agent_hub_protocol::{
     ClientMessage, Command, CommandId, ErrorCode, SessionId, TaskId,
-    client_message::{CreateSession, RefreshToken, SessionRef, SteerTask, SubmitTask},
+    client_message::{CreateSession, ProvideTools, RefreshToken, SessionRef, SteerTask, SubmitTask},
     server_message::{Ack, ConnectionMessage, Pong, SessionAttached},
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
-    Attaching, Connection, Following,
+    Attaching, Connection, Executing, Following,
     frames::{error_frame, text},
     socket_attach,
 };
 use crate::{
     runtime::{
         Hub, Principal, Refusal,
-        admission::{NewSession, NewSteer, NewTask, check_reason, check_response},
+        admission::{NewSession, NewSteer, NewTask, check_client_tools, check_reason, check_response, check_tool_result},
         rate::RateCategory,
         revocation::TokenWatch,
         session::{After, Attached, Change, Done},
@@ -53,6 +53,7 @@ enum Outcome {
         result: Result<Box<Attached>, Refusal>,
         quiet: bool,
     },
+    Provided(Box<Result<(Done, Executing), Refusal>>),
     Refreshed(Result<(Principal, Option<TokenWatch>), Refusal>),
 }
 
@@ -82,6 +83,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 let session = self.session_named(&which, asked)?;
                 self.following.retain(|following| following.session != session);
                 self.attaching.retain(|under_way| under_way.session != session);
+                self.executors.retain(|executing| executing.session != session);
                 let done = Done { session, task: None, seq: None, repeated: false };
                 self.complete(Completed { asked: asked.take(), outcome: Outcome::Done(Ok(done)) });
                 Ok(())
@@ -108,7 +110,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 let change = Change::Resume { task: resume.task_id, data: resume.data, step: resume.step_id };
                 self.change_task(resume.session_id, resume.task_id, change, asked)
             }
-            ClientMessage::ToolResult(result) => self.change_task(result.session_id, result.task_id, Change::ToolResult(result), asked),
+            ClientMessage::ProvideTools(provided) => self.provide_tools(provided, asked),
+            ClientMessage::ToolResult(result) => {
+                check_tool_result(&result)?;
+                self.change_task(result.session_id, result.task_id, Change::ToolResult(result), asked)
+            }
             ClientMessage::RefreshToken(refresh) => {
                 self.refresh(refresh, asked);
                 Ok(())
@@ -146,6 +152,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let new = NewTask::check(submit, self.hub.settings(), self.hub.workflows())?;
         asked.task = Some(new.id);
         self.change(session, Change::Submit(new), asked)
+    }
+
+    fn provide_tools(&mut self, provided: ProvideTools, asked: &mut Asked) -> Result<(), Refusal> {
+        let session = self.session_named(&SessionRef { session_id: provided.session_id }, asked)?;
+        let limit = self.settings.attached_sessions;
+        if self.executors.len() >= limit && !self.executors.iter().any(|executing| executing.session == session) {
+            let message = format!("A connection executes tools for at most {limit} sessions");
+            return Err(Refusal::new(ErrorCode::QuotaExceeded, message).detail("limit", limit as u64));
+        }
+        let tools = check_client_tools(provided.tools, self.hub.agents())?;
+        let names: Vec<String> = tools.iter().map(|tool| tool.name.clone()).collect();
+        let before = self.executors.iter().find(|executing| executing.session == session);
+        let gone = before.map(|before| before.executor.alone_with(before.tools.iter().filter(|tool| !names.contains(tool))));
+        let change = Change::ProvideTools { tools, gone: gone.unwrap_or_default() };
+        self.attaches += 1;
+        let (hub, number) = (self.hub.clone(), self.attaches);
+        let (answer, asked) = (self.hub.change(&self.who, session, change), asked.take());
+        self.wait(async move {
+            let result = answer.await.map(|done| {
+                let executor = hub.execute_tools(session, names.clone());
+                (done, Executing { session, number, tools: names, executor })
+            });
+            Completed { asked, outcome: Outcome::Provided(Box::new(result)) }
+        });
+        Ok(())
     }
 
     fn steer(&mut self, steer: &SteerTask, asked: &mut Asked) -> Result<(), Refusal> {
@@ -265,6 +296,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         match outcome {
             Outcome::Done(Ok(done)) => self.acknowledge(asked, &done),
             Outcome::Done(Err(refusal)) => self.refuse(asked, &refusal),
+            Outcome::Provided(provided) => match *provided {
+                Ok((done, new)) => {
+                    self.execute(new);
+                    self.acknowledge(asked, &done);
+                }
+                Err(refusal) => self.refuse(asked, &refusal),
+            },
             Outcome::Refreshed(Ok((who, token))) => {
                 self.who = who;
                 // Polled before anything waits again, so that it wakes this task.
@@ -286,6 +324,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     _ => self.acknowledge_plain(asked),
                 }
             }
+        }
+    }
+
+    /// The newest list of tools counts, whichever answer is through first.
+    fn execute(&mut self, new: Executing) {
+        if self.executors.iter().any(|executing| executing.session == new.session && executing.number > new.number) {
+            return;
+        }
+        self.executors.retain(|executing| executing.session != new.session);
+        if !new.tools.is_empty() {
+            self.executors.push(new);
         }
     }
 

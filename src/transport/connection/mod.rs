@@ -48,6 +48,7 @@ use self::{
 use crate::{
     runtime::{
         Hub, Principal, Refusal,
+        executors::Executor,
         log::{LogEvent, ReadError, Reader, TailEnd},
         quiet::{Alarm, Signal},
         revocation::TokenWatch,
@@ -169,6 +170,8 @@ struct Connection<S> {
     early: Vec<Completed>,
     attaches: u64,
     commands: FuturesUnordered<BoxFuture<'static, Completed>>,
+    /// Sessions it executes tools for, with the number of the command that said so.
+    executors: Vec<Executing>,
     /// Frames about the connection. Bounded by the commands in flight and a few of the connection's own.
     control: VecDeque<Message>,
     /// Acknowledged cancels, until their session's reader has passed the event they name: no token comes behind such an `ack`.
@@ -211,6 +214,15 @@ struct Following {
     until: Option<Seq>,
 }
 
+/// Tools that the peer executes for a session.
+struct Executing {
+    session: SessionId,
+    /// Tells a newer list of tools from an older one.
+    number: u64,
+    tools: Vec<String>,
+    executor: Executor,
+}
+
 /// Why a connection ends.
 enum Close {
     With(CloseCode),
@@ -249,6 +261,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             early: Vec::new(),
             attaches: 0,
             commands: FuturesUnordered::new(),
+            executors: Vec::new(),
             control: VecDeque::new(),
             held: Vec::new(),
             flushing: false,
@@ -467,6 +480,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.batch = Vec::new();
         }
         self.release_held();
+        for executing in &self.executors {
+            while let Poll::Ready(offer) = executing.executor.poll_offer(cx) {
+                self.control.push_back(text(&ConnectionMessage::ToolOffered(Box::new(offer))));
+            }
+        }
         while let Some(message) = self.control.pop_front() {
             self.send(message, &mut room)?;
             any = true;
@@ -513,6 +531,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     async fn close(mut self: Box<Self>, close: Close) {
         // Readers leave first: nobody waits for a socket that says goodbye.
         self.following.clear();
+        self.executors.clear();
         let (code, reason) = match close {
             Close::With(code) => (WireCode::from(code.code()), code.reason()),
             Close::Wire(code) => (code, ""),

@@ -24,6 +24,17 @@ class CancelRequested(TypedDict):
     """True when the task is taken out of the conversation."""
 
 
+class ClientTool(TypedDict):
+    """A tool that a client executes."""
+
+    description: NotRequired[str]
+    """What it is for, as the model is told."""
+    name: str
+    """Its name: 1 to 64 of `a-z A-Z 0-9 _ -`, and no name of a tool of the hub."""
+    parameters: NotRequired[dict[str, Any]]
+    """JSON Schema of its arguments, an object; any object otherwise."""
+
+
 CommandId: TypeAlias = int | str
 """A client's own name for a command: a string of at most 128 bytes or a whole number, echoed as it came."""
 
@@ -48,7 +59,7 @@ class GoingAwayMessage(TypedDict):
     type: Literal['going_away']
 
 
-InputKind: TypeAlias = Literal['approval', 'input']
+InputKind: TypeAlias = Literal['approval', 'input', 'tool']
 """What a request for input wants."""
 
 
@@ -143,6 +154,8 @@ SessionStatus: TypeAlias = Literal['active', 'disconnected', 'ended']
 class SessionUpdated(TypedDict):
     """The `data` of `session_updated`."""
 
+    clientTools: NotRequired[list[ClientTool]]
+    """All tools that clients execute from now on."""
     metadata: NotRequired[dict[str, Any]]
     """All metadata from now on."""
     model: NotRequired[str]
@@ -294,6 +307,24 @@ class ToolCallEvent(TypedDict):
     type: Literal['tool_call']
 
 
+class ToolOfferedMessage(TypedDict):
+    """A call of a tool that this connection executes: answer with `tool_result`. Nobody else is asked while this connection stands."""
+
+    arguments: str | float | bool | dict[str, Any] | list[Any] | None
+    """Its arguments; they fit the tool's schema."""
+    callId: str
+    """The call. The same when it is offered again, to this connection or another one."""
+    expiresAt: NotRequired[Timestamp]
+    """When the hub stops waiting for the result."""
+    sessionId: SessionId
+    """Whose session."""
+    taskId: TaskId
+    """Which task."""
+    tool: str
+    """Which tool."""
+    type: Literal['tool_offered']
+
+
 class ToolOutput(TypedDict):
     """The `data` of `tool_output`."""
 
@@ -331,7 +362,7 @@ class ToolResult(TypedDict):
 
 
 class ToolResultCommand(TypedDict):
-    """While a call of a client-executed tool waits."""
+    """While a call of a client-executed tool waits. The first result wins; later ones get `already_resolved`."""
 
     callId: str
     """Which call of the task."""
@@ -552,7 +583,7 @@ class InputRequested(TypedDict):
     """The `data` of `input_requested`."""
 
     callId: NotRequired[str]
-    """For an approval: the call that waits."""
+    """The call that waits."""
     expiresAt: NotRequired[Timestamp]
     """When it is resolved as expired, if nobody answers."""
     kind: InputKind
@@ -650,7 +681,7 @@ class PendingInput(TypedDict):
     """A request for input nobody has answered, with the task that waits for it."""
 
     callId: NotRequired[str]
-    """For an approval: the call that waits."""
+    """The call that waits."""
     expiresAt: NotRequired[Timestamp]
     """When it is resolved as expired, if nobody answers."""
     kind: InputKind
@@ -663,6 +694,18 @@ class PendingInput(TypedDict):
     """What the payload must look like (JSON Schema)."""
     taskId: TaskId
     """The task that waits."""
+
+
+class ProvideToolsCommand(TypedDict):
+    """Any time. From now on this connection executes these tools for the session, and no others; its agent may call them."""
+
+    id: NotRequired[CommandId]
+    """Asks for an `ack`; echoed in it or in the `error`."""
+    sessionId: NotRequired[SessionId | None]
+    """Which session."""
+    tools: list[ClientTool]
+    """All that this connection executes; none to stop."""
+    type: Literal['provide_tools']
 
 
 class ReasoningEvent(TypedDict):
@@ -1192,7 +1235,7 @@ class TaskTimeoutEvent(TypedDict):
     type: Literal['task_timeout']
 
 
-ClientMessage: TypeAlias = CreateSessionCommand | AttachSessionCommand | DetachSessionCommand | EndSessionCommand | SubmitTaskCommand | CancelTaskCommand | SteerTaskCommand | RespondInputCommand | SuspendTaskCommand | ResumeTaskCommand | ToolResultCommand | RefreshTokenCommand | PingCommand
+ClientMessage: TypeAlias = CreateSessionCommand | AttachSessionCommand | DetachSessionCommand | EndSessionCommand | SubmitTaskCommand | CancelTaskCommand | SteerTaskCommand | RespondInputCommand | SuspendTaskCommand | ResumeTaskCommand | ProvideToolsCommand | ToolResultCommand | RefreshTokenCommand | PingCommand
 """What a client may send: a command, and the `id` that asks for an `ack`."""
 
 
@@ -1231,7 +1274,7 @@ SessionAttachedMessage = TypedDict(
 )
 
 
-ConnectionMessage: TypeAlias = WelcomeMessage | AckMessage | ErrorMessage | PongMessage | SessionAttachedMessage | CaughtUpMessage | AuthExpiringMessage | GoingAwayMessage
+ConnectionMessage: TypeAlias = WelcomeMessage | AckMessage | ErrorMessage | PongMessage | SessionAttachedMessage | CaughtUpMessage | ToolOfferedMessage | AuthExpiringMessage | GoingAwayMessage
 """What the hub says about the connection. Pass over any other `type` without `sessionId`, `seq` and `at`."""
 
 

@@ -89,6 +89,8 @@ impl Driver {
                 self.refreshing = Some(self.options.token.ask());
                 Ok(())
             }
+            // This client provides no tools, so it is offered none.
+            ConnectionMessage::ToolOffered(_) => Ok(()),
             ConnectionMessage::GoingAway(going) => {
                 self.reconnect_after = Some(Duration::from_millis(going.reconnect_after_ms));
                 Ok(())

@@ -2,7 +2,7 @@
 
 use std::{future::poll_fn, sync::Arc, task::Poll};
 
-use agent_hub_protocol::{ErrorCode, Event, TaskId, Timestamp, snapshot::TaskStatus};
+use agent_hub_protocol::{ErrorCode, Event, EventBody, TaskId, Timestamp, snapshot::TaskStatus};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use tokio::{sync::oneshot, time::Instant};
@@ -14,7 +14,7 @@ use crate::{
         refusal::Refusal,
         session::{
             request::{Done, Envelope, Reply},
-            state::{Outbox, Work},
+            state::{Outbox, SessionState, Work},
         },
         task::{Bench, Run},
     },
@@ -111,6 +111,9 @@ impl Actor {
             self.shared.metrics.append_seconds.record(started.elapsed().as_secs_f64());
         }
         self.count(&out.events);
+        if out.events.iter().any(|event| matches!(event.body, EventBody::InputRequested(_) | EventBody::InputResolved(_))) {
+            self.tell_executors();
+        }
         for (reply, answer) in owed.answers {
             // A caller that no longer waits needs no answer.
             drop(reply.send(answer));
@@ -136,6 +139,12 @@ impl Actor {
             Box::pin(self.land()).await?;
         }
         Ok(())
+    }
+
+    /// Which calls wait for a client, for those that execute tools.
+    pub(super) fn tell_executors(&self) {
+        let calls = self.state.as_ref().map(SessionState::calls_for_clients).unwrap_or_default();
+        self.shared.executors.wait_for(self.id, calls);
     }
 
     fn start(&mut self, task: TaskId, work: Work) {

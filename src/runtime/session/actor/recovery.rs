@@ -51,7 +51,9 @@ impl Actor {
         let mut owed = Owed::default();
         self.settle(None, &mut out, &mut owed);
         self.append(&mut out);
-        self.pay(&out, owed).await
+        self.pay(&out, owed).await?;
+        self.tell_executors();
+        Ok(())
     }
 
     /// An append failed, so the state may not be what the store has: everything in flight is given up, and the state is read again

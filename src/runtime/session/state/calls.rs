@@ -15,7 +15,8 @@ use crate::{
         agent::{ASK_USER, Agent, DELEGATE, KNOWN_TOOLS, OTHER_TOOLS, ask_user_spec, delegate_spec},
         settings::RuntimeSettings,
     },
-    tool::{ToolError, ToolErrorCode, Toolbox},
+    schema,
+    tool::{ToolError, ToolErrorCode, Toolbox, misfit},
 };
 
 impl SessionState {
@@ -27,11 +28,15 @@ impl SessionState {
             specs.push(delegate_spec(&sub_agents));
         }
         specs.push(ask_user_spec());
+        let of_clients = self.expected_of_clients(id, agent, rules.executors);
+        // The hub's own come first where a client's has one's name.
+        let others: Vec<ToolSpec> = of_clients.filter(|tool| !specs.iter().any(|spec| spec.name == tool.name)).collect();
+        specs.extend(others);
         specs
     }
 
     /// The tools a task may call: its agent's, and those of the session or of its own. A sub-agent has only its own.
-    fn callable(&self, id: TaskId, agent: &Agent) -> Vec<String> {
+    pub(super) fn callable(&self, id: TaskId, agent: &Agent) -> Vec<String> {
         let known = self.user_context(id);
         // What cannot be made for this user is not there for this user.
         let mut names: Vec<String> = agent.tools.iter().filter_map(|name| name.render(&known).ok()).collect();
@@ -82,6 +87,15 @@ impl SessionState {
         }
         let tools = rules.agents.tools();
         let callable = self.callable(id, agent);
+        if let Some(spec) = self.client_tool(id, agent, &call.tool).filter(|_| !tools.has(&call.tool)) {
+            schema::check(&spec.parameters, &call.arguments).map_err(misfit)?;
+            if self.asks_first(id, call, agent) {
+                self.ask_approval(id, call, rules.settings, out);
+            } else {
+                self.ask_client(id, call, rules.settings, out);
+            }
+            return Ok(false);
+        }
         if !tools.has(&call.tool) && is_known(&call.tool) {
             let message = format!("The tool {} is not configured in this hub", call.tool);
             return Err(ToolError::new(ToolErrorCode::Unavailable, message));
@@ -92,13 +106,18 @@ impl SessionState {
             return Err(ToolError::new(ToolErrorCode::UnknownTool, message));
         }
         tools.check(&call.tool, &call.arguments)?;
-        let approved = self.task(id).is_some_and(|task| task.approved.contains(&call.id));
-        let known = Value::Object(self.user_context(id));
-        if !approved && agent.approval(&call.tool).is_wanted(&call.tool, &call.arguments, &known) {
+        if self.asks_first(id, call, agent) {
             self.ask_approval(id, call, rules.settings, out);
             return Ok(false);
         }
         Ok(true)
+    }
+
+    /// Whether a person has to allow the call, and has not yet.
+    fn asks_first(&self, id: TaskId, call: &Call, agent: &Agent) -> bool {
+        let approved = self.task(id).is_some_and(|task| task.approved.contains(&call.id));
+        let known = Value::Object(self.user_context(id));
+        !approved && agent.approval(&call.tool).is_wanted(&call.tool, &call.arguments, &known)
     }
 
     /// A call starts.
@@ -162,29 +181,29 @@ impl SessionState {
         {
             return Err(ToolError::new(ToolErrorCode::InvalidArguments, format!("The schema is not valid: {error}")));
         }
-        self.request_input(id, InputKind::Input, question, schema, call, settings, out);
+        self.request_input(id, InputKind::Input, question, schema, call, settings.input_expiry, out);
         Ok(())
     }
 
     /// Puts a call to a person.
     pub(super) fn ask_approval(&mut self, id: TaskId, call: &Call, settings: &RuntimeSettings, out: &mut Outbox) {
         let question = format!("May {} be called?", call.tool);
-        self.request_input(id, InputKind::Approval, Some(question), None, call, settings, out);
+        self.request_input(id, InputKind::Approval, Some(question), None, call, settings.input_expiry, out);
     }
 
     #[allow(clippy::too_many_arguments, reason = "the fields of one event")]
-    fn request_input(
+    pub(super) fn request_input(
         &mut self,
         id: TaskId,
         kind: InputKind,
         prompt: Option<String>,
         schema: Option<Value>,
         call: &Call,
-        settings: &RuntimeSettings,
+        expiry: Duration,
         out: &mut Outbox,
     ) {
         let request_id = self.fresh_id('r');
-        let (call_id, expires_at) = (Some(call.id.clone()), Some(out.now.plus(settings.input_expiry)));
+        let (call_id, expires_at) = (Some(call.id.clone()), Some(out.now.plus(expiry)));
         let request = InputRequested { request_id, kind, prompt, schema, call_id, expires_at };
         self.emit(out, Some(id), EventBody::InputRequested(request));
     }

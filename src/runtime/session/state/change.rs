@@ -100,10 +100,8 @@ impl SessionState {
             Change::Respond(answer) => self.respond(who.user(), answer, lookup, out),
             Change::Suspend { task, reason } => self.suspend(*task, reason.clone(), lookup, out),
             Change::Resume { task, data, step } => self.resume(*task, data.clone(), step.as_deref(), lookup, out),
-            Change::ToolResult(result) => {
-                self.unfinished(result.task_id, lookup)?;
-                Err(Refusal::new(ErrorCode::NotSupported, "No call of a client-executed tool waits under this callId"))
-            }
+            Change::ProvideTools { tools, gone } => self.provide_tools(tools, gone, out),
+            Change::ToolResult(result) => self.client_result(who.user(), result, lookup, out),
             Change::End(reason) => self.end(reason, out),
             Change::Delete => self.end("deleted", out),
         }
@@ -113,7 +111,7 @@ impl SessionState {
         Answer::Done(Done { session: self.id, task, seq, repeated: false })
     }
 
-    fn repeated(&self, task: Option<TaskId>, seq: Option<Seq>) -> Answer {
+    pub(super) fn repeated(&self, task: Option<TaskId>, seq: Option<Seq>) -> Answer {
         Answer::Done(Done { session: self.id, task, seq, repeated: true })
     }
 
@@ -127,7 +125,7 @@ impl SessionState {
         if same { Ok(self.repeated(None, Some(1))) } else { Err(conflict("session")) }
     }
 
-    fn open(&self) -> Result<(), Refusal> {
+    pub(super) fn open(&self) -> Result<(), Refusal> {
         if self.ended.is_some() || self.ending.is_some() {
             return Err(Refusal::new(ErrorCode::AlreadyTerminal, "The session has ended"));
         }
@@ -135,7 +133,7 @@ impl SessionState {
     }
 
     /// The task, which must not be terminal.
-    fn unfinished(&self, id: TaskId, lookup: &Lookup<'_>) -> Result<&super::Task, Refusal> {
+    pub(super) fn unfinished(&self, id: TaskId, lookup: &Lookup<'_>) -> Result<&super::Task, Refusal> {
         let ended = |status: Option<TaskStatus>| {
             let refusal = Refusal::new(ErrorCode::AlreadyTerminal, "The task has ended");
             status.map_or(refusal.clone(), |status| refusal.detail("status", status.as_str()))
@@ -294,6 +292,9 @@ impl SessionState {
         let Some(request) = task.inputs.iter().find(|input| input.request_id == answer.request_id).cloned() else {
             return Err(Refusal::new(ErrorCode::NotFound, "The task has no such request for input"));
         };
+        if request.kind == InputKind::Tool {
+            return Err(Refusal::invalid("requestId", "The request waits for a client to execute a tool: answer it with tool_result"));
+        }
         if answer.outcome == InputOutcome::Accept {
             check_payload(&request, answer)?;
             self.check_edit(&request, answer, lookup.tools)?;
@@ -322,7 +323,6 @@ impl SessionState {
 
     /// Records how a request ended and lets the task go on when it was the last one.
     pub(super) fn resolve_input(&mut self, id: TaskId, request: &InputRequested, resolved: InputResolved, out: &mut Outbox) -> Seq {
-        let waited = out.now.since(self.task(id).map_or(out.now, |task| task.last_at));
         let (approval, outcome) = (request.kind == InputKind::Approval, resolved.outcome);
         let refused = |text: &str| Err(ToolError::new(ToolErrorCode::Refused, text));
         let result = match outcome {
@@ -331,18 +331,39 @@ impl SessionState {
             ResolvedOutcome::Accept => Some(Ok(resolved.payload.clone().unwrap_or(Value::Bool(true)))),
             ResolvedOutcome::Reject if approval => Some(refused(&declined(resolved.payload.as_ref()))),
             ResolvedOutcome::Reject => Some(refused("The person declined to answer")),
+            ResolvedOutcome::Expired if request.kind == InputKind::Tool => {
+                Some(Err(ToolError::new(ToolErrorCode::TimedOut, "No client gave a result in time")))
+            }
             ResolvedOutcome::Expired => Some(refused("Nobody answered in time")),
             ResolvedOutcome::Withdrawn => Some(refused("The task ended first")),
         };
+        self.resolve_with(id, request, resolved, result, out)
+    }
+
+    /// The same where it is known what becomes of the call; `None`: it is made now.
+    pub(super) fn resolve_with(
+        &mut self,
+        id: TaskId,
+        request: &InputRequested,
+        resolved: InputResolved,
+        result: Option<Result<Value, ToolError>>,
+        out: &mut Outbox,
+    ) -> Seq {
+        let waited = out.now.since(self.task(id).map_or(out.now, |task| task.last_at));
+        let outcome = resolved.outcome;
         let seq = self.emit(out, Some(id), EventBody::InputResolved(resolved));
         let call = self.open_calls(id).into_iter().find(|call| Some(&call.id) == request.call_id.as_ref());
-        if let (Some(call), Some(result)) = (call, result) {
-            let duration_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
-            let (output, error) = result.map_or_else(|error| (None, Some(error)), |output| (Some(output), None));
-            let (error, code) = error.map(|error| (error.message, error.code.as_str().to_owned())).unzip();
-            let of_step = output.clone().ok_or_else(|| error.clone().unwrap_or_default());
-            self.emit(out, Some(id), EventBody::ToolResult(ToolResult { call_id: call.id.clone(), output, error, code, duration_ms }));
-            self.flow_call_ended(id, &call.id, of_step, out);
+        match (call, result) {
+            (Some(call), Some(result)) if request.kind == InputKind::Tool => self.close_call(id, &call, result, waited, out),
+            (Some(call), Some(result)) => {
+                let duration_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+                let (output, error) = result.map_or_else(|error| (None, Some(error)), |output| (Some(output), None));
+                let (error, code) = error.map(|error| (error.message, error.code.as_str().to_owned())).unzip();
+                let of_step = output.clone().ok_or_else(|| error.clone().unwrap_or_default());
+                self.emit(out, Some(id), EventBody::ToolResult(ToolResult { call_id: call.id.clone(), output, error, code, duration_ms }));
+                self.flow_call_ended(id, &call.id, of_step, out);
+            }
+            _ => {}
         }
         let waited_for_this = |task: &super::Task| task.inputs.is_empty() && task.waits_for_input();
         if let Some(active) = self.active_mut(id) {

@@ -25,6 +25,7 @@ impl SessionState {
             name: created.name.clone(),
             tags: created.tags.clone(),
             metadata: created.metadata.clone(),
+            client_tools: Vec::new(),
             created_at: created.created_at,
             updated_at: created.created_at,
             ended: None,
@@ -51,6 +52,9 @@ impl SessionState {
                 self.tags = new.tags.clone().unwrap_or(std::mem::take(&mut self.tags));
                 self.metadata = new.metadata.clone().or(self.metadata.take());
                 self.model = new.model.clone().or(self.model.take());
+                if let Some(tools) = &new.client_tools {
+                    self.client_tools = tools.clone();
+                }
             }
             (EventBody::SessionEnded(ended), _) => self.ended = Some(ended.reason.clone()),
             (EventBody::TaskQueued(queued), Some(id)) => self.add_task(id, event, queued),

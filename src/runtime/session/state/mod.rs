@@ -5,6 +5,7 @@
 
 mod calls;
 mod change;
+mod clients;
 mod flow;
 mod fold;
 mod kin;
@@ -17,7 +18,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use agent_hub_protocol::{
     Cursor, Epoch, Event, EventBody, Seq, SessionId, TaskId, Timestamp,
-    client_message::SteerWhen,
+    client_message::{ClientTool, SteerWhen},
     event::{InputRequested, ToolCall, ToolResult, Usage},
     snapshot::{Suspension, TaskError, TaskStatus},
 };
@@ -29,7 +30,7 @@ use flow::Flow;
 pub(crate) use work::{CallReport, ModelAsk, Work};
 
 use crate::{
-    runtime::{agent::Agents, settings::RuntimeSettings},
+    runtime::{agent::Agents, executors::Executors, settings::RuntimeSettings},
     store::{SessionRecord, Write},
     workflow::Workflows,
 };
@@ -40,6 +41,8 @@ pub(crate) struct Rules<'a> {
     pub(crate) settings: &'a RuntimeSettings,
     pub(crate) agents: &'a Agents,
     pub(crate) workflows: &'a Workflows,
+    /// The clients that execute tools.
+    pub(crate) executors: &'a Executors,
 }
 
 /// Finished tasks kept in memory; older ones are read from the log.
@@ -63,6 +66,9 @@ pub(crate) struct SessionState {
     pub(crate) name: Option<String>,
     pub(crate) tags: Vec<String>,
     pub(crate) metadata: Option<Map<String, Value>>,
+    /// Tools that clients execute.
+    #[serde(default)]
+    pub(crate) client_tools: Vec<ClientTool>,
     pub(crate) created_at: Timestamp,
     pub(crate) updated_at: Timestamp,
     pub(crate) ended: Option<String>,
@@ -452,6 +458,10 @@ impl Conversation {
             }
         }
         open.into_iter().cloned().collect()
+    }
+
+    fn has_result(&self, call: &str) -> bool {
+        self.entries.iter().rev().any(|entry| matches!(entry, Entry::Result { call_id, .. } if call_id == call))
     }
 
     /// The text of the task's last message.

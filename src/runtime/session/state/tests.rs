@@ -9,7 +9,8 @@ use std::{
 
 use agent_hub_protocol::{
     Epoch, ErrorCode, Event, EventBody, EventType, SessionId, TaskId, Timestamp,
-    client_message::{InputOutcome, OnBusy, RespondInput, SteerWhen},
+    client_message::{ClientTool, ClientToolResult, InputOutcome, OnBusy, RespondInput, SteerWhen},
+    event::InputKind,
     snapshot::TaskStatus,
 };
 use futures::{FutureExt, future::BoxFuture};
@@ -23,6 +24,7 @@ use crate::{
         Plan, Principal, RuntimeSettings,
         admission::{NewExecution, NewSession, NewSteer, NewTask},
         agent::{Agent, Agents, Approval},
+        executors::Executors,
         session::request::Change,
         task::Delta,
         template::Template,
@@ -80,8 +82,10 @@ static AGENTS: LazyLock<Agents> = LazyLock::new(|| {
     Agents::new(agent("default", &["helper", "other"]), others, tools)
 });
 
+static EXECUTORS: LazyLock<Executors> = LazyLock::new(|| Executors::new(Duration::from_secs(120)));
+
 fn rules() -> Rules<'static> {
-    Rules { settings: &SETTINGS, agents: &AGENTS, workflows: &WORKFLOWS }
+    Rules { settings: &SETTINGS, agents: &AGENTS, workflows: &WORKFLOWS, executors: &EXECUTORS }
 }
 
 fn lookup() -> Lookup<'static> {
@@ -553,6 +557,7 @@ enum Op {
     Suspend(u8),
     Resume(u8),
     Respond(bool),
+    Provide(bool),
     CancelChild,
     Start,
     Next,
@@ -583,6 +588,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => task.clone().prop_map(Op::Suspend),
         2 => task.clone().prop_map(Op::Resume),
         3 => any::<bool>().prop_map(Op::Respond),
+        1 => any::<bool>().prop_map(Op::Provide),
         1 => Just(Op::CancelChild),
         6 => Just(Op::Start),
         10 => Just(Op::Next),
@@ -594,6 +600,7 @@ fn op() -> impl Strategy<Value = Op> {
             Just("nonsense"),
             Just("echo"),
             Just("guarded"),
+            Just("where"),
             Just("delegate_task"),
             Just("delegate_task")
         ]
@@ -675,6 +682,11 @@ fn drive(bench: &mut Bench, workers: &mut Workers, op: Op) {
         (Op::Suspend(n), _) => drop(bench.ask(Change::Suspend { task: id(n), reason: None })),
         (Op::Resume(n), _) => drop(bench.ask(Change::Resume { task: id(n), data: Some(json!("go on")), step: None })),
         (Op::Respond(yes), _) => respond(bench, yes),
+        (Op::Provide(there), _) => {
+            let tool = ClientTool { name: "where".into(), description: None, parameters: None };
+            let change = if there { (vec![tool], Vec::new()) } else { (Vec::new(), vec!["where".to_owned()]) };
+            drop(bench.ask(Change::ProvideTools { tools: change.0, gone: change.1 }));
+        }
         (Op::Start, None) => {
             bench.start();
             *workers = Workers { turn: workers.turn, ..Workers::default() };
@@ -756,6 +768,16 @@ fn go_on(bench: &mut Bench, workers: &mut Workers, task: TaskId) {
 fn respond(bench: &mut Bench, yes: bool) {
     let asked = bench.state.tasks.iter().rev().find_map(|task| Some((task.id, task.inputs.first()?.clone())));
     let Some((task_id, request)) = asked else { return };
+    if request.kind == InputKind::Tool {
+        let offered = bench.state.calls_for_clients();
+        let offer = offered.iter().find(|offer| Some(&offer.call_id) == request.call_id.as_ref()).expect("it is offered");
+        let (output, error) = if yes { (Some(json!("here")), None) } else { (None, Some("no permission".to_owned())) };
+        let result = ClientToolResult { session_id: None, task_id, call_id: offer.call_id.clone(), output, error };
+        bench.ask(Change::ToolResult(result.clone())).expect("the first result counts");
+        let again = bench.ask(Change::ToolResult(result)).expect_err("and no other");
+        assert!(matches!(again, ErrorCode::AlreadyResolved | ErrorCode::AlreadyTerminal), "{again:?}");
+        return;
+    }
     let outcome = if yes { InputOutcome::Accept } else { InputOutcome::Reject };
     let answer = RespondInput { session_id: None, task_id, request_id: request.request_id, outcome, payload: None, edited_arguments: None };
     bench.ask(Change::Respond(answer)).expect("whoever asks takes an answer");

@@ -544,7 +544,7 @@ impl Task {
 }
 
 /// A value as the log can give it back: what is nested so deeply that a reader would refuse it is kept as its text.
-fn readable(value: Value) -> Value {
+pub(super) fn readable(value: Value) -> Value {
     fn depth(value: &Value) -> usize {
         match value {
             Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
