@@ -315,6 +315,10 @@ pub struct AgentConfig {
     pub sub_agents: Vec<String>,
     /// Model calls of one task.
     pub max_steps: Option<u32>,
+    /// The deadline of a task that names none.
+    pub timeout: Option<Duration>,
+    /// Attempts of one model call.
+    pub attempts: Option<u32>,
 }
 
 /// Logs.

@@ -432,6 +432,19 @@ fn agent(r: &mut Reader, name: &str, provider: &ProviderConfig) -> AgentConfig {
     let sub_agents: Vec<String> = r.take(&key("sub_agents"), "Agents it may hand work to.", Vec::new());
     let max_steps =
         r.optional(&key("max_steps"), "Model calls of one task, sub-agents' included. Not set: 10, or 10 for each sub-agent.", &10);
+    let timeout = r.optional(
+        &key("timeout"),
+        "The deadline of a task that names none, in running time. runtime.task_timeout unless set.",
+        &(5 * MINUTE),
+    );
+    if timeout.is_some_and(|timeout| timeout < SECOND || timeout > 30 * DAY) {
+        r.refuse(&key("timeout"), "must be between 1 s and 30 days");
+    }
+    let attempts =
+        r.optional(&key("attempts"), "Attempts of a model call that has not begun to answer, with growing pauses. 3 unless set.", &3);
+    if attempts.is_some_and(|attempts| !(1..=10).contains(&attempts)) {
+        r.refuse(&key("attempts"), "must be between 1 and 10");
+    }
     for whom in &sub_agents {
         if whom == name {
             r.refuse(&key("sub_agents"), "an agent cannot hand work to itself");
@@ -460,6 +473,8 @@ fn agent(r: &mut Reader, name: &str, provider: &ProviderConfig) -> AgentConfig {
         approve,
         sub_agents,
         max_steps,
+        timeout,
+        attempts,
     }
 }
 

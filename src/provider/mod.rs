@@ -55,6 +55,8 @@ pub struct ModelRequest {
     pub options: Map<String, Value>,
     /// JSON Schema of the answer, where it is to be JSON. Vendors with a mode for it are told; the instructions say it in any case.
     pub answer_schema: Option<Value>,
+    /// Attempts as long as nothing has come, the first included; what the provider is configured to if `None`.
+    pub attempts: Option<u32>,
     /// Names the call in logs; sent to no vendor.
     pub call_label: String,
 }

@@ -106,8 +106,8 @@ impl ModelProvider for Resilient {
         Box::pin(Attempts {
             inner: self.inner.clone(),
             shared: self.shared.clone(),
+            attempts_left: request.attempts.unwrap_or(self.config.max_attempts).max(1),
             request: Some(request),
-            attempts_left: self.config.max_attempts.max(1),
             max_retry_after: self.config.max_retry_after,
             backoff: ExponentialBuilder::default()
                 .with_min_delay(self.config.min_backoff)

@@ -70,8 +70,8 @@ pub struct NewTask {
     pub on_busy: OnBusy,
     /// Options of the model call.
     pub options: Option<Map<String, Value>>,
-    /// Its deadline.
-    pub timeout: Duration,
+    /// Its deadline; its agent's, or the usual one, if `None`.
+    pub timeout: Option<Duration>,
     /// Put before the prompt.
     pub context: Option<String>,
     /// Its own tools.
@@ -171,18 +171,18 @@ impl NewTask {
     pub fn check(asked: SubmitTask, settings: &RuntimeSettings, workflows: &Workflows) -> Result<Self, Refusal> {
         let mut issues = Issues::default();
         let execution = asked.workflow.as_ref().map(|name| issues.note(NewExecution::check(name, asked.input, workflows)));
-        let usual = execution.as_ref().and_then(|execution| execution.timeout).unwrap_or(settings.task_timeout);
+        let usual = execution.as_ref().and_then(|execution| execution.timeout);
         let prompt = match &asked.workflow {
             None => issues.note(clean_text("prompt", asked.prompt.unwrap_or_default().trim(), settings.prompt_chars)),
             Some(_) => String::new(),
         };
         let timeout = match asked.timeout_ms {
             None => usual,
-            Some(ms) if (1..=settings.max_task_timeout.as_millis()).contains(&u128::from(ms)) => Duration::from_millis(ms),
+            Some(ms) if (1..=settings.max_task_timeout.as_millis()).contains(&u128::from(ms)) => Some(Duration::from_millis(ms)),
             Some(_) => {
                 let most = settings.max_task_timeout.as_millis();
                 issues.add(Refusal::invalid("timeoutMs", format!("timeoutMs must be between 1 and {most}")));
-                settings.task_timeout
+                None
             }
         };
         let tools = asked.tools.map(|tools| issues.note(check_tools(tools)));
@@ -203,12 +203,12 @@ impl NewTask {
         }))
     }
 
-    /// The event that records it, at this place in the session's line.
-    pub(crate) fn queued(&self, position: u32) -> TaskQueued {
+    /// The event that records it, at this place in the session's line, with the deadline where it names none.
+    pub(crate) fn queued(&self, position: u32, usual: Duration) -> TaskQueued {
         TaskQueued {
             prompt: self.execution.is_none().then(|| self.prompt.clone()),
             position,
-            timeout_ms: u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX),
+            timeout_ms: u64::try_from(self.timeout.unwrap_or(usual).as_millis()).unwrap_or(u64::MAX),
             on_busy: (self.on_busy != OnBusy::Queue).then_some(self.on_busy),
             options: self.options.clone(),
             context: self.context.clone(),

@@ -1,6 +1,6 @@
 //! Named definitions of agents: what a session answers with.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use agent_hub_protocol::ErrorCode;
 use serde_json::{Value, json};
@@ -51,6 +51,10 @@ pub struct Agent {
     pub sub_agents: Vec<String>,
     /// Model calls of one task, those of its sub-agents included, unless the task says.
     pub max_steps: Option<u32>,
+    /// The deadline of a task that names none, in running time; the hub's if `None`. A task of its own that it was handed has no more.
+    pub timeout: Option<Duration>,
+    /// Attempts of one model call that has yielded nothing, the first included; the provider's if `None`.
+    pub attempts: Option<u32>,
     /// Which calls wait for a person, by tool; a name that ends with `*` means all that begin so. Others run at once.
     pub approvals: BTreeMap<String, Approval>,
 }
@@ -103,6 +107,8 @@ impl Agent {
             tools: Vec::new(),
             sub_agents: Vec::new(),
             max_steps: None,
+            timeout: None,
+            attempts: None,
             approvals: BTreeMap::new(),
         }
     }

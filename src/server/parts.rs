@@ -208,6 +208,8 @@ fn configured(config: &AgentConfig, providers: &mut Providers<'_>) -> Result<Age
         tools: config.tools.iter().map(template).collect::<Result<_, _>>()?,
         sub_agents: config.sub_agents.clone(),
         max_steps: config.max_steps,
+        timeout: config.timeout,
+        attempts: config.attempts,
         approvals: config.approve.iter().map(approval).collect::<Result<_, _>>()?,
         ..Agent::new(&config.name, &config.description, providers.get(config.provider)?)
     })

@@ -252,6 +252,7 @@ impl Runner {
             tools: ask.tools,
             options: ask.options,
             answer_schema: ask.answer_schema,
+            attempts: self.agent.attempts,
             call_label: self.task.to_string(),
         };
         let mut left = self.agent.fallbacks.iter();

@@ -166,3 +166,29 @@ async fn steps_are_counted_for_all_together() {
     let task = ada.done(json!({"type": "submit_task", "prompt": prompt, "options": {"maxSteps": 4}})).await["taskId"].clone();
     assert_eq!(ada.end_of(task.as_str().expect("an id")).await["type"], "task_completed");
 }
+
+#[tokio::test]
+async fn a_sub_agent_has_a_time_of_its_own_and_its_caller_goes_on() {
+    let mut settings = AGENTS.to_vec();
+    settings.push(("AGENT_HUB_AGENTS__INNER__TIMEOUT", "1s"));
+    let (hub, vendor) = Hub::with_vendor(&settings).await;
+    let (mut ada, session) = hub.session("ada").await;
+    let task = ada.submit(&hand_on("inner", "/tokens 100000 /pace 20")).await;
+    let queued = child(&mut ada).await;
+    assert_eq!(queued["data"]["timeoutMs"], 1000);
+    let inner = queued["taskId"].as_str().expect("an id").to_owned();
+    let ended = ada.end_of(&inner).await;
+    assert_eq!((&ended["type"], &ended["data"]["upstreamStopped"]), (&json!("task_timeout"), &json!(true)), "{ended}");
+    assert_eq!(ada.end_of(&task).await["type"], "task_completed");
+    let result = ada.events(&session).into_iter().find(|event| event["type"] == "tool_result").expect("a result");
+    assert!(result["data"]["error"].as_str().expect("an error").contains("inner"), "{result}");
+    assert!(vendor.calls().iter().any(|call| call.outcome == Outcome::Aborted), "its model was stopped");
+
+    // A task of the agent itself that names no deadline has the agent's; one that does has its own, at most the hub's.
+    let mut eve = hub.connect("eve").await;
+    eve.create(json!({"agent": "inner"})).await;
+    let end = eve.run("/tokens 100000 /pace 20").await;
+    assert_eq!((&end["type"], &end["data"]["timeoutMs"]), (&json!("task_timeout"), &json!(1000)));
+    let ack = eve.done(json!({"type": "submit_task", "prompt": "/echo soon", "timeoutMs": 60_000})).await;
+    assert_eq!(eve.end_of(ack["taskId"].as_str().expect("an id")).await["type"], "task_completed");
+}

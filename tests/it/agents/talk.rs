@@ -82,3 +82,18 @@ async fn another_model_answers_when_the_first_does_not_begin_to() {
     assert_eq!(second.counters().calls, asked);
     assert!(ada.events(&session).iter().any(|event| event["type"] == "token"));
 }
+
+#[tokio::test]
+async fn an_agent_says_how_often_its_model_is_asked() {
+    let (hub, vendor) = Hub::with_vendor(&[("AGENT_HUB_AGENTS__ONCE__ATTEMPTS", "1"), ("AGENT_HUB_AGENTS__FOUR__ATTEMPTS", "4")]).await;
+    for (agent, attempts) in [("once", 1), ("four", 4)] {
+        let before = vendor.counters().calls;
+        let failing = || Script::default().with_fault(Fault::Status(500, None), 0);
+        vendor.set_next_scripts((0..attempts).map(|_| failing()));
+        let mut ada = hub.connect("ada").await;
+        ada.create(json!({"agent": agent})).await;
+        let end = ada.run("/echo hello").await;
+        assert_eq!((&end["type"], &end["data"]["code"]), (&json!("task_failed"), &json!("upstream_error")), "{end}");
+        assert_eq!(vendor.counters().calls - before, attempts, "{agent}");
+    }
+}

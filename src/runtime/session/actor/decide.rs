@@ -46,7 +46,7 @@ impl Actor {
         let quota = |resource| shared.quotas.take(who, resource, now);
         let lookup = Lookup {
             settings: &shared.settings,
-            tools: shared.agents.tools(),
+            agents: &shared.agents,
             workflows: &shared.workflows,
             entry: entry.as_ref(),
             quota: &quota,

@@ -1,5 +1,7 @@
 //! What a request does to a session.
 
+use std::time::Duration;
+
 use agent_hub_protocol::{
     ErrorCode, EventBody, Seq, TaskId,
     client_message::{InputOutcome, OnBusy, RespondInput, SteerWhen},
@@ -15,6 +17,7 @@ use super::{Outbox, SessionState, Stop, WAITING_STEERS};
 use crate::{
     runtime::{
         admission::{NewSession, NewSteer, NewTask, task_fingerprint},
+        agent::Agents,
         identity::Principal,
         quota::{Resource, Taken},
         refusal::Refusal,
@@ -42,8 +45,8 @@ pub(crate) enum Answer {
 /// What a change needs besides the state: found before, because it lies outside of the session.
 pub(crate) struct Lookup<'a> {
     pub(crate) settings: &'a RuntimeSettings,
-    /// The tools of the hub.
-    pub(crate) tools: &'a Toolbox,
+    /// Its agents and their tools.
+    pub(crate) agents: &'a Agents,
     /// Its workflows.
     pub(crate) workflows: &'a Workflows,
     /// The entry of the task id the change carries, where the session does not have the task in memory.
@@ -175,7 +178,7 @@ impl SessionState {
 
         let jumps = matches!(new.on_busy, OnBusy::Interrupt | OnBusy::Rollback);
         let place = if jumps { self.line.len().min(1) } else { self.line.len() };
-        let queued = new.queued(u32::try_from(place).unwrap_or(u32::MAX));
+        let queued = new.queued(u32::try_from(place).unwrap_or(u32::MAX), self.usual_timeout(lookup));
         let entry =
             TaskEntry { session: self.id, owner: self.owner.clone(), first_seq: self.head + 1, fingerprint: task_fingerprint(&queued) };
         out.writes.push(entry.write(new.id));
@@ -186,8 +189,14 @@ impl SessionState {
         Ok(self.done(Some(new.id), Some(seq)))
     }
 
+    /// The deadline of a task that names none.
+    fn usual_timeout(&self, lookup: &Lookup<'_>) -> Duration {
+        let of_agent = lookup.agents.of_session(&self.agent).ok().and_then(|agent| agent.timeout);
+        of_agent.unwrap_or(lookup.settings.task_timeout)
+    }
+
     fn submitted_before(&self, new: &NewTask, lookup: &Lookup<'_>) -> Result<Option<Answer>, Refusal> {
-        let fingerprint = task_fingerprint(&new.queued(0));
+        let fingerprint = task_fingerprint(&new.queued(0, self.usual_timeout(lookup)));
         if let Some(task) = self.task(new.id) {
             let same = task.fingerprint == fingerprint;
             return if same { Ok(Some(self.repeated(Some(new.id), Some(task.first_seq)))) } else { Err(conflict("task")) };
@@ -297,7 +306,7 @@ impl SessionState {
         }
         if answer.outcome == InputOutcome::Accept {
             check_payload(&request, answer)?;
-            self.check_edit(&request, answer, lookup.tools)?;
+            self.check_edit(&request, answer, lookup.agents.tools())?;
         }
         let resolved = InputResolved {
             request_id: request.request_id.clone(),

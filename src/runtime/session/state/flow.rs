@@ -172,7 +172,7 @@ impl SessionState {
                 let call = Call { id: self.fresh_id('c'), tool: String::new(), arguments: Value::Null };
                 self.emit_flow_step(id, &step, begin(input), None, Some(&call), out);
                 if rules.agents.of_session(&agent).is_ok() {
-                    self.ask_agent(id, call.id, agent, prompt, options, out);
+                    self.ask_agent(id, call.id, agent, prompt, options, rules, out);
                 } else {
                     self.settle_step(id, &step, Err(format!("no agent is named {agent}")), out);
                 }
@@ -183,14 +183,25 @@ impl SessionState {
         }
     }
 
-    fn ask_agent(&mut self, id: TaskId, call: String, agent: String, prompt: String, options: Map<String, Value>, out: &mut Outbox) {
+    #[allow(clippy::too_many_arguments, reason = "the fields of one event")]
+    fn ask_agent(
+        &mut self,
+        id: TaskId,
+        call: String,
+        agent: String,
+        prompt: String,
+        options: Map<String, Value>,
+        rules: Rules<'_>,
+        out: &mut Outbox,
+    ) {
+        let timeout = self.timeout_of_child(id, &agent, rules);
         let Some(task) = self.task(id) else { return };
         let mut all = task.options.as_ref().map(kin::inherited).unwrap_or_default();
         all.extend(options);
         let queued = TaskQueued {
             prompt: Some(prompt),
             position: 0,
-            timeout_ms: u64::try_from(task.timeout.as_millis()).unwrap_or(u64::MAX),
+            timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
             on_busy: None,
             options: (!all.is_empty()).then_some(all),
             context: None,

@@ -1,5 +1,7 @@
 //! Tasks of sub-agents. Each belongs to the task whose call it answers, runs beside it on its slot, is stopped with it, and ends before it.
 
+use std::time::Duration;
+
 use agent_hub_protocol::{
     EventBody, TaskId, Timestamp,
     event::{StepPhase, TaskQueued, TaskResumed},
@@ -89,7 +91,7 @@ impl SessionState {
         if line.len() >= MAX_DEPTH {
             return Err(ToolError::new(ToolErrorCode::Refused, format!("Work is handed on at most {MAX_DEPTH} times; do it yourself")));
         }
-        let timeout = self.task(id).map_or(rules.settings.task_timeout, |task| task.timeout);
+        let timeout = self.timeout_of_child(id, whom, rules);
         let queued = TaskQueued {
             prompt: Some(prompt.to_owned()),
             position: 0,
@@ -108,6 +110,13 @@ impl SessionState {
         self.emit_step(id, Some(call), StepPhase::Started, Some(call.arguments.clone()), None, out);
         self.queue_child(queued, out);
         Ok(())
+    }
+
+    /// The deadline of what an agent is handed: its own, within that of the task it belongs to.
+    pub(super) fn timeout_of_child(&self, parent: TaskId, agent: &str, rules: Rules<'_>) -> Duration {
+        let most = self.task(parent).map_or(rules.settings.task_timeout, |task| task.timeout);
+        let own = rules.agents.of_session(agent).ok().and_then(|agent| agent.timeout);
+        own.map_or(most, |own| own.min(most))
     }
 
     /// Tasks of sub-agents that nobody works on and that can be worked on now.

@@ -320,10 +320,11 @@ impl SessionState {
 
     /// When [`SessionState::on_time`] has something to do.
     pub(crate) fn next_due(&self, settings: &RuntimeSettings) -> Option<Timestamp> {
-        let work = self.active.first().and_then(|active| match &active.stop {
+        let end = |active: &Active| match &active.stop {
             Some((_, since)) => Some(since.plus(settings.stop_grace)),
             None => self.task(active.task).map(|task| active.since.plus(task.timeout.saturating_sub(task.ran))),
-        });
+        };
+        let work = self.active.iter().filter_map(end).min();
         let look = self.active.first().and_then(|active| active.look_at);
         let rest = self.tasks.iter().filter(|task| task.flow.is_some()).filter_map(|task| task.suspension.as_ref()?.what.expires_at).min();
         let inputs = self.tasks.iter().filter(|t| !t.status.is_terminal());

@@ -89,7 +89,7 @@ fn rules() -> Rules<'static> {
 }
 
 fn lookup() -> Lookup<'static> {
-    Lookup { settings: &SETTINGS, tools: AGENTS.tools(), workflows: &WORKFLOWS, entry: None, quota: &|_| Ok(None) }
+    Lookup { settings: &SETTINGS, agents: &AGENTS, workflows: &WORKFLOWS, entry: None, quota: &|_| Ok(None) }
 }
 
 fn new_task(n: u128) -> NewTask {
@@ -99,7 +99,7 @@ fn new_task(n: u128) -> NewTask {
         prompt: format!("prompt {n}"),
         on_busy: OnBusy::Queue,
         options: None,
-        timeout: Duration::from_secs(60),
+        timeout: Some(Duration::from_secs(60)),
         context: None,
         tools: None,
         execution: None,

@@ -257,7 +257,7 @@ impl SessionState {
     pub(crate) fn stopped(&mut self, id: TaskId, clean: bool, out: &mut Outbox) {
         let Some(at) = self.active.iter().position(|active| active.task == id) else { return };
         match self.active.remove(at).stop {
-            Some((Stop::Timeout, _)) if self.task(id).is_some_and(|task| task.parent.is_none()) => self.finish_timeout(id, clean, out),
+            Some((Stop::Timeout, _)) if !self.stops_with_its_parent(id) => self.finish_timeout(id, clean, out),
             Some((Stop::Cancel | Stop::Timeout, _)) => self.finish_cancelled(id, clean, out),
             Some((Stop::Suspend { reason }, _)) => {
                 self.close_message(id, true, out);
@@ -271,18 +271,25 @@ impl SessionState {
         self.end_if_idle(out);
     }
 
+    /// Whether it is the task of a sub-agent that is stopped because the one it belongs to is.
+    fn stops_with_its_parent(&self, id: TaskId) -> bool {
+        let parent = self.task(id).and_then(|task| task.parent.as_ref());
+        parent.is_some_and(|parent| self.active_of(parent.task).is_none_or(|active| active.stop.is_some()))
+    }
+
     /// What has become due.
     pub(crate) fn on_time(&mut self, settings: &RuntimeSettings, out: &mut Outbox) {
-        if let Some(active) = self.active.first() {
-            let task = active.task;
+        for id in self.active.iter().map(|active| active.task).collect::<Vec<_>>() {
+            let Some(active) = self.active_of(id) else { continue };
             match &active.stop {
                 None => {
-                    if self.task(task).is_some_and(|task| task.running_time(active.since, out.now) >= task.timeout) {
-                        self.stop(task, &Stop::Timeout, out.now);
+                    if self.task(id).is_some_and(|task| task.running_time(active.since, out.now) >= task.timeout) {
+                        self.stop(id, &Stop::Timeout, out.now);
                     }
                 }
                 Some((_, since)) if out.now >= since.plus(settings.stop_grace) => {
-                    for late in self.active.iter().map(|active| active.task).rev().collect::<Vec<_>>() {
+                    let late = self.active.iter().map(|active| active.task).filter(|task| self.is_of(*task, id));
+                    for late in late.collect::<Vec<_>>().into_iter().rev() {
                         self.stopped(late, false, out);
                     }
                 }
