@@ -12,7 +12,7 @@ const hubProgram = process.env.AGENT_HUB_BIN ?? path.join(root, "target/debug/ag
 const loadProgram = path.join(path.dirname(hubProgram), "agent-hub-load");
 
 /** Starts a program and waits for the line that says where it answers. Returns that, and how to end it. */
-async function started(program, args, options, find) {
+export async function started(program, args, options, find) {
   const child = spawn(program, args, { stdio: ["ignore", "pipe", "inherit"], ...options });
   const ended = new Promise((resolve) => child.once("exit", resolve));
   const stop = async () => {

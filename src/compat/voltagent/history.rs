@@ -120,7 +120,7 @@ fn entries_of(agent: &str, events: &[Event]) -> Vec<Value> {
             && let Some(prompt) = &queued.prompt
         {
             let entry = json!({
-                "id": task, "agentId": agent, "entityId": agent, "startTime": event.at, "endTime": Value::Null, "timestamp": event.at,
+                "id": task, "_agentId": agent, "agentId": agent, "entityId": agent, "startTime": event.at, "endTime": Value::Null, "timestamp": event.at,
                 "status": "working", "input": prompt, "output": Value::Null, "usage": Value::Null, "metadata": {}, "steps": [], "events": [],
             });
             entries.push((task, entry));

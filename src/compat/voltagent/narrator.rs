@@ -26,6 +26,8 @@ pub(super) struct Narrator {
     user_context: Value,
     /// What steps that have begun were given.
     inputs: HashMap<String, Value>,
+    /// Events told so far.
+    told: u64,
     /// Where the execution stands.
     pub(super) status: Status,
 }
@@ -70,12 +72,19 @@ impl Narrator {
             workflows: workflows.clone(),
             user_context: json!({}),
             inputs: HashMap::new(),
+            told: 0,
             status: Status::Running,
         }
     }
 
     /// What an event is in the API's words: none, one or two of its own.
     pub(super) fn tell(&mut self, event: &Event) -> Vec<Value> {
+        let events = self.in_its_words(event);
+        self.told += events.len() as u64;
+        events
+    }
+
+    fn in_its_words(&mut self, event: &Event) -> Vec<Value> {
         if event.task_id != Some(self.task) {
             return Vec::new();
         }
@@ -98,7 +107,14 @@ impl Narrator {
                 }
                 let from = what.step_id.clone().unwrap_or_else(|| self.name());
                 let metadata = json!({ "reason": what.reason, "suspendData": what.data, "resumeSchema": what.schema, "suspension": self.suspension() });
-                vec![self.event("workflow-suspended", &from, "suspended", at, json!({ "metadata": metadata }))]
+                let mut more = json!({ "metadata": metadata });
+                if let Some(input) = self.inputs.get(&from) {
+                    more["input"] = input.clone();
+                }
+                if let Some((index, _)) = self.place(&from) {
+                    more["stepIndex"] = index.into();
+                }
+                vec![self.event("workflow-suspended", &from, "suspended", at, more)]
             }
             EventBody::TaskResumed(resumed) => {
                 let slept = matches!(&self.status, Status::Suspended { what, .. } if what.reason == SLEEP);
@@ -141,7 +157,7 @@ impl Narrator {
         let index = what.step_id.as_deref().and_then(|step| self.place(step)).map(|(index, _)| index);
         json!({
             "suspendedAt": at, "reason": what.reason, "suspendedStepIndex": index, "stepId": what.step_id,
-            "suspendData": what.data, "resumeSchema": what.schema, "expiresAt": what.expires_at,
+            "suspendData": what.data, "resumeSchema": what.schema, "expiresAt": what.expires_at, "lastEventSequence": self.told,
         })
     }
 

@@ -79,7 +79,7 @@ pub(super) async fn read(State(edge): State<Arc<Edge>>, _: Who, Path(id): Path<S
         .collect();
     let mut view = summary(&workflow);
     (view["steps"], view["inputSchema"]) = (steps.into(), workflow.input.clone().unwrap_or_default());
-    (view["suspendSchema"], view["resumeSchema"]) = (Value::Null, Value::Null);
+    (view["suspendSchema"], view["resumeSchema"]) = (json!({ "type": "unknown" }), json!({ "type": "unknown" }));
     Ok(Reply::of(view))
 }
 
