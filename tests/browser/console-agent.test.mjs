@@ -5,10 +5,10 @@ import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, afterEach, before, test } from "node:test";
-import { Hub, browser, screenshot, until } from "./support.mjs";
+import { Hub, browser, fakeVendor, screenshot, until } from "./support.mjs";
 import { Tabs, ask, quiet, sessionOf } from "./console-support.mjs";
 
-let hub, chrome, tabs, search, folder;
+let hub, chrome, tabs, search, folder, vendor;
 const asked = [];
 
 before(async () => {
@@ -24,7 +24,12 @@ before(async () => {
   folder = mkdtempSync(path.join(tmpdir(), "agent-hub-flows-"));
   mkdirSync(folder, { recursive: true });
   writeFileSync(path.join(folder, "two-steps.yaml"), "steps:\n  - { id: think, type: agent, prompt: \"/pace 0 /echo considered\" }\n  - { id: note, type: tool, tool: file_write, approve: true, arguments: { path: n.txt, content: x } }\n  - { id: wait, type: suspend, reason: Waits for the boss }\n");
+  // As strict as the real one: what it takes and refuses is held against the vendor's own client elsewhere.
+  vendor = await fakeVendor();
   hub = await Hub.start({
+    OPENAI_BASE_URL: vendor.url,
+    OPENAI_API_KEY: "k",
+    MODEL_PROVIDER: "openai",
     AGENT_HUB_TOOLS__WEB_SEARCH__PROVIDER: "searxng",
     AGENT_HUB_TOOLS__WEB_SEARCH__URL: `http://127.0.0.1:${search.address().port}`,
     AGENT_HUB_TOOLS__CODE_EXECUTION__ENABLED: "true",
@@ -43,6 +48,7 @@ after(async () => {
   await chrome?.close();
   await hub?.stop();
   search?.close();
+  vendor?.stop();
   rmSync(folder, { recursive: true, force: true });
 });
 afterEach(() => tabs.settle());

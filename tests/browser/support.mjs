@@ -86,6 +86,16 @@ export class Hub {
   }
 }
 
+/** The fake vendor as a program. */
+export async function fakeVendor() {
+  const child = spawn(path.join(path.dirname(program()), "agent-hub-load"), ["vendor", "--port", "0"], { stdio: ["ignore", "pipe", "inherit"] });
+  const said = await new Promise((resolve, reject) => {
+    child.stdout.once("data", resolve);
+    child.once("exit", () => reject(new Error("the fake vendor does not start")));
+  });
+  return { url: String(said).trim(), stop: () => child.kill("SIGKILL") };
+}
+
 /** A browser with nothing in it. */
 export async function browser() {
   const executablePath = process.env.CHROMIUM ?? BROWSERS.find(existsSync);
