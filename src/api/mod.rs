@@ -24,7 +24,7 @@ mod socket;
 mod steering;
 pub(crate) mod support;
 mod tasks;
-mod views;
+pub(crate) mod views;
 mod wait;
 
 pub use docs::document;

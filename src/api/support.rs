@@ -90,6 +90,14 @@ pub(crate) async fn limited<R: IntoResponse>(
 /// # Errors
 /// 400 when the key is not 1 to 255 printable ASCII characters, or there are several.
 pub(super) fn idempotent_id(headers: &HeaderMap, who: &Principal, purpose: &str) -> Result<Option<Uuid>, Refusal> {
+    Ok(idempotency_key(headers)?.map(|key| derived_uuid(who.user(), purpose, &key)))
+}
+
+/// The `Idempotency-Key` of a request.
+///
+/// # Errors
+/// 400 when it is not 1 to 255 printable ASCII characters, or there are several.
+pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(value) = values.next() else { return Ok(None) };
     let key = value.to_str().unwrap_or_default();
@@ -97,7 +105,7 @@ pub(super) fn idempotent_id(headers: &HeaderMap, who: &Principal, purpose: &str)
         let text = format!("Idempotency-Key must be 1 to {MAX_IDEMPOTENCY_KEY} printable ASCII characters");
         return Err(Refusal::invalid("Idempotency-Key", text));
     }
-    Ok(Some(derived_uuid(who.user(), purpose, key)))
+    Ok(Some(key.to_owned()))
 }
 
 /// An optional id in a body.

@@ -293,7 +293,7 @@ fn error_of(task: &TaskInfo) -> Option<Value> {
 }
 
 /// Often in the first 5 seconds, less often up to 30, seldom after that.
-fn retry_after(age_ms: u128) -> u64 {
+pub(crate) fn retry_after(age_ms: u128) -> u64 {
     match age_ms {
         0..5000 => 1,
         5000..30_000 => 3,

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::views;
 use crate::{
-    compat::run::{CancelOnDrop, decoded},
+    compat::run::{CancelOnDrop, block, decoded},
     runtime::{log::LogEvent, structured},
     transport::{Problem, sse::Frames},
 };
@@ -151,14 +151,6 @@ fn tool_call(id: &str, tool: &str, arguments: &Value) -> Value {
 
 fn tool_result(id: &str, tool: &str, result: &Value) -> Value {
     json!({ "toolCallId": id, "toolName": tool, "result": result })
-}
-
-/// Writes one block of a stream whose readers split it at blank lines and expect every block to begin with `data: `.
-pub(super) fn block(out: &mut Vec<u8>, value: &Value) {
-    out.extend_from_slice(b"data: ");
-    // Writing JSON to memory cannot fail, and JSON has no line breaks.
-    let _ = serde_json::to_writer(&mut *out, value);
-    out.extend_from_slice(b"\n\n");
 }
 
 /// The frames of `/stream` and `/stream-object`.

@@ -13,14 +13,14 @@ use serde_json::json;
 
 use super::{
     Reply, agents,
-    answer::{Calls, End, block},
+    answer::{Calls, End},
     generation::asked,
     id_of,
     input::{Request, Want},
 };
 use crate::{
     api::support::limited,
-    compat::run::{self, CancelOnDrop, decoded, problem},
+    compat::run::{self, CancelOnDrop, block, decoded, problem},
     runtime::{Principal, log::LogEvent, rate::RateCategory, session::Change},
     transport::{
         Edge, Problem,

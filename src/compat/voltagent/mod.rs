@@ -25,7 +25,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     api::Surface,
-    runtime::admission::derived_uuid,
+    compat::run,
     transport::{
         Edge, Problem,
         auth::{Access, AccessTable},
@@ -87,9 +87,7 @@ pub fn surface(edge: &Arc<Edge>) -> Surface {
 
 /// The id that stands for one of the API's own, of this kind and under these names; the same for the same user.
 fn id_of(user: &str, kind: &str, names: &[&str]) -> uuid::Uuid {
-    // Lengths keep names apart that run into each other.
-    let key: String = names.iter().map(|name| format!("{}:{name};", name.len())).collect();
-    derived_uuid(user, &format!("{DIALECT}.{kind}"), &key)
+    run::id_of(user, DIALECT, kind, names)
 }
 
 fn agent_not_found() -> Problem {

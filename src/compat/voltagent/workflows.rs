@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     api::support::limited,
-    compat::run::{self, Run, decoded, problem},
+    compat::run::{self, Run, block, decoded, problem},
     runtime::{
         Principal,
         admission::{NewExecution, NewSession, NewTask},
@@ -264,5 +264,5 @@ fn write_frame(id: Option<u64>, value: &Value, out: &mut Vec<u8>) {
     if let Some(id) = id {
         out.extend_from_slice(format!("id: {id}\n").as_bytes());
     }
-    super::answer::block(out, value);
+    block(out, value);
 }

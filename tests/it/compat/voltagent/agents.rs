@@ -5,7 +5,7 @@ use std::time::Duration;
 use agent_hub_load::vendor::{Outcome, Script};
 use serde_json::{Value, json};
 
-use super::{ANONYMOUS, Volt, types, until};
+use crate::compat::{ANONYMOUS, Caller, types, until};
 use crate::harness::Hub;
 
 const PERSON: &str = r#"{"type":"object","properties":{"name":{"type":"string"},"age":{"type":"number"}},"required":["name","age"]}"#;
@@ -23,7 +23,7 @@ async fn agents_are_listed_and_described() {
         ("AGENT_HUB_AGENTS__SUPPORT__SUB_AGENTS", "assistant"),
     ])
     .await;
-    let volt = Volt::of(&hub);
+    let volt = Caller::of(&hub);
     let (status, all) = volt.get("/agents").await;
     assert_eq!((status, &all["success"]), (200, &json!(true)));
     let support = all["data"].as_array().expect("a list").iter().find(|agent| agent["id"] == "support").expect("it").clone();
@@ -47,7 +47,7 @@ async fn agents_are_listed_and_described() {
 #[tokio::test]
 async fn text_is_generated_with_everything_the_table_of_options_says() {
     let (hub, vendor) = Hub::with_vendor(&[ANONYMOUS, ("MODEL_ID", "m")]).await;
-    let volt = Volt::of(&hub);
+    let volt = Caller::of(&hub);
     vendor.set_script(Script { echo: Some("A joke.".into()), ..Script::default() });
     let data = volt.ok("/agents/assistant/text", json!({ "input": "Tell me a joke!" })).await;
     assert_eq!(
@@ -105,7 +105,7 @@ async fn text_is_generated_with_everything_the_table_of_options_says() {
 #[tokio::test]
 async fn what_is_wrong_with_a_request_is_a_text_and_a_list() {
     let hub = Hub::start(&[ANONYMOUS]).await;
-    let volt = Volt::of(&hub);
+    let volt = Caller::of(&hub);
     for path in ["text", "stream", "object", "stream-object", "chat"] {
         let (status, none) = volt.post(&format!("/agents/nobody/{path}"), json!({ "input": "x", "schema": person() })).await;
         assert_eq!((status, &none["error"]), (404, &json!("Agent not found")), "{path}");
@@ -156,7 +156,7 @@ async fn a_stream_has_the_text_in_pieces_and_ends_with_finish_and_completion() {
         ("AGENT_HUB_AGENTS__ASSISTANT__TOOLS", "code_execution"),
     ])
     .await;
-    let volt = Volt::of(&hub);
+    let volt = Caller::of(&hub);
     let seen = volt
         .blocks("/agents/assistant/stream", json!({ "input": "/reason 3 /tool code_execution {\"code\": \"6*7\"} /echo forty two" }))
         .await;
@@ -198,7 +198,7 @@ async fn a_stream_has_the_text_in_pieces_and_ends_with_finish_and_completion() {
 #[tokio::test]
 async fn an_object_fits_its_schema_grows_in_the_stream_and_is_mended_where_it_does_not() {
     let (hub, vendor) = Hub::with_vendor(&[ANONYMOUS, ("MODEL_ID", "m")]).await;
-    let volt = Volt::of(&hub);
+    let volt = Caller::of(&hub);
     let ask = json!({ "input": "Extract the name and age from: John Doe is 30 years old.", "schema": person() });
     let says = |text: &str| Script { echo: Some(text.into()), ..Script::default() };
     let john = json!({ "name": "John Doe", "age": 30 });
@@ -243,7 +243,7 @@ async fn an_object_fits_its_schema_grows_in_the_stream_and_is_mended_where_it_do
 #[tokio::test]
 async fn the_offline_model_answers_with_objects_too() {
     let hub = Hub::start(&[ANONYMOUS]).await;
-    let volt = Volt::of(&hub);
+    let volt = Caller::of(&hub);
     let data = volt.ok("/agents/assistant/object", json!({ "input": "Ada", "schema": person() })).await;
     assert!(data["object"]["name"].is_string() && data["object"]["age"].is_number(), "{data}");
 }
@@ -251,7 +251,7 @@ async fn the_offline_model_answers_with_objects_too() {
 #[tokio::test]
 async fn who_hangs_up_stops_the_model_on_all_four_routes() {
     let (hub, vendor) = Hub::with_vendor(&[ANONYMOUS, ("MODEL_ID", "m")]).await;
-    let volt = Volt::of(&hub);
+    let volt = Caller::of(&hub);
     for path in ["text", "object", "stream", "stream-object"] {
         let before = vendor.calls().len();
         let body = json!({ "input": "/pace 20 /tokens 5000", "schema": person() });
@@ -285,7 +285,7 @@ async fn who_hangs_up_stops_the_model_on_all_four_routes() {
 #[tokio::test]
 async fn history_is_paged_and_only_ones_own() {
     let hub = Hub::start(&[ANONYMOUS]).await;
-    let volt = Volt::of(&hub);
+    let volt = Caller::of(&hub);
     for n in 0..3 {
         volt.ok(
             "/agents/assistant/text",
@@ -319,7 +319,7 @@ async fn sub_agents_show_their_calls_and_share_the_steps() {
         ("AGENT_HUB_AGENTS__BOSS__SUB_AGENTS", "counter"),
     ])
     .await;
-    let volt = Volt::of(&hub);
+    let volt = Caller::of(&hub);
     let inner = "/tool code_execution {\\\"code\\\": \\\"1+1\\\"} /echo two";
     let input = format!("/tool delegate_task {{\"agent\": \"counter\", \"task\": \"{inner}\"}} /echo done");
     let seen = volt.blocks("/agents/boss/stream", json!({ "input": input })).await;
@@ -336,7 +336,7 @@ async fn sub_agents_show_their_calls_and_share_the_steps() {
 #[tokio::test]
 async fn options_that_a_vendor_does_not_know_are_named() {
     let (hub, _vendor) = Hub::with_vendor(&[ANONYMOUS, ("MODEL_ID", "m")]).await;
-    let volt = Volt::of(&hub);
+    let volt = Caller::of(&hub);
     let seen = volt.blocks("/agents/assistant/stream", json!({ "input": "x", "options": { "topK": 7, "nonsense": true } })).await;
     let warning = seen.iter().find(|block| block["type"] == "warning").expect("a warning");
     assert!(warning["message"].as_str().expect("a text").contains("topK, nonsense"), "{warning}");
@@ -345,7 +345,7 @@ async fn options_that_a_vendor_does_not_know_are_named() {
 #[tokio::test]
 async fn a_slow_stream_is_read_as_it_is_made() {
     let hub = Hub::start(&[ANONYMOUS]).await;
-    let volt = Volt::of(&hub);
+    let volt = Caller::of(&hub);
     let mut response =
         volt.request("/agents/assistant/stream", &json!({ "input": "/pace 50 /tokens 200" })).send().await.expect("a stream");
     let read = until(&mut response, "\"type\":\"text\"").await;

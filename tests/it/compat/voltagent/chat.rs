@@ -3,7 +3,7 @@
 use agent_hub_load::vendor::Outcome;
 use serde_json::{Value, json};
 
-use super::{ANONYMOUS, Volt, blocks, types, until};
+use crate::compat::{ANONYMOUS, Caller, blocks, types, until};
 use crate::harness::Hub;
 
 fn text(seen: &[Value]) -> String {
@@ -13,7 +13,7 @@ fn text(seen: &[Value]) -> String {
 #[tokio::test]
 async fn a_chat_is_a_ui_message_stream() {
     let hub = Hub::start(&[ANONYMOUS]).await;
-    let volt = Volt::of(&hub);
+    let volt = Caller::of(&hub);
     let message = json!({ "id": "u1", "role": "user", "parts": [{ "type": "text", "text": "/reason 2 /echo hello there" }] });
     let body = json!({ "id": "chat-1", "messages": [message], "trigger": "submit-message" });
     let response = volt.request("/agents/assistant/chat", &body).send().await.expect("a stream");
@@ -35,7 +35,7 @@ async fn a_chat_is_a_ui_message_stream() {
 #[tokio::test]
 async fn a_resumable_chat_goes_on_is_attached_to_again_and_can_be_stopped() {
     let (hub, vendor) = Hub::with_vendor(&[ANONYMOUS, ("MODEL_ID", "m")]).await;
-    let volt = Volt::of(&hub);
+    let volt = Caller::of(&hub);
     let place = "/agents/assistant/chat/conv-1/stream?userId=u";
     let nothing = volt.http.get(volt.url(place)).send().await.expect("an answer");
     assert_eq!(nothing.status(), 204);
@@ -61,11 +61,11 @@ async fn a_resumable_chat_goes_on_is_attached_to_again_and_can_be_stopped() {
     let mut response = volt.request("/agents/assistant/chat", &body).send().await.expect("a stream");
     until(&mut response, "text-delta").await;
     drop(response);
-    let stopped = super::read(volt.http.delete(volt.url(place))).await;
+    let stopped = crate::compat::read(volt.http.delete(volt.url(place))).await;
     assert_eq!(stopped.1["data"], json!({ "cancelled": true }));
     let calls = vendor.until(|calls| calls.iter().all(|call| call.outcome != Outcome::Running)).await;
     assert_eq!(calls.last().expect("a call").outcome, Outcome::Aborted);
-    let stopped = super::read(volt.http.delete(volt.url(place))).await;
+    let stopped = crate::compat::read(volt.http.delete(volt.url(place))).await;
     assert_eq!(stopped.1["data"], json!({ "cancelled": false }));
 
     volt.refused("/agents/assistant/chat", json!({ "input": "x", "options": { "resumableStream": true } }), 400).await;
@@ -74,7 +74,7 @@ async fn a_resumable_chat_goes_on_is_attached_to_again_and_can_be_stopped() {
 #[tokio::test]
 async fn a_chat_that_is_not_resumable_stops_with_its_reader() {
     let (hub, vendor) = Hub::with_vendor(&[ANONYMOUS, ("MODEL_ID", "m")]).await;
-    let volt = Volt::of(&hub);
+    let volt = Caller::of(&hub);
     let mut response = volt.request("/agents/assistant/chat", &json!({ "input": "/pace 10 /tokens 5000" })).send().await.expect("a stream");
     until(&mut response, "text-delta").await;
     drop(response);

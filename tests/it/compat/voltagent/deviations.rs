@@ -4,13 +4,13 @@ use std::{fs, path::Path};
 
 use serde_json::json;
 
-use super::{ANONYMOUS, Volt};
+use crate::compat::{ANONYMOUS, Caller};
 use crate::harness::Hub;
 
 #[tokio::test]
 async fn without_a_name_for_strangers_a_token_is_needed() {
     let hub = Hub::start(&[]).await;
-    let volt = Volt::of(&hub);
+    let volt = Caller::of(&hub);
     let (status, body) = volt.get("/agents").await;
     assert_eq!((status, &body["success"]), (401, &json!(false)));
     let (status, body) = hub.http("GET", "/agents", "ada").await;
@@ -20,14 +20,14 @@ async fn without_a_name_for_strangers_a_token_is_needed() {
 #[tokio::test]
 async fn a_tool_is_called_by_hand_with_a_token_only() {
     let hub = Hub::start(&[ANONYMOUS, ("AGENT_HUB_TOOLS__CODE_EXECUTION__ENABLED", "true")]).await;
-    let volt = Volt::of(&hub);
+    let volt = Caller::of(&hub);
     let (status, tools) = volt.get("/tools").await;
     assert_eq!((status, &tools["data"][0]["name"]), (200, &json!("code_execution")));
     let call = json!({ "input": { "code": "6 * 7" } });
     let (status, _) = volt.post("/tools/code_execution/execute", call.clone()).await;
     assert_eq!(status, 401);
     let ask = |name: &str, body: serde_json::Value| {
-        super::read(volt.http.post(volt.url(&format!("/tools/{name}/execute"))).bearer_auth(crate::harness::token("ada")).json(&body))
+        crate::compat::read(volt.http.post(volt.url(&format!("/tools/{name}/execute"))).bearer_auth(crate::harness::token("ada")).json(&body))
     };
     let (status, done) = ask("code_execution", call).await;
     assert_eq!(
@@ -44,7 +44,7 @@ async fn a_tool_is_called_by_hand_with_a_token_only() {
 #[tokio::test]
 async fn the_document_and_the_landing_page_say_what_there_is() {
     let hub = Hub::start(&[ANONYMOUS]).await;
-    let volt = Volt::of(&hub);
+    let volt = Caller::of(&hub);
     let (status, document) = volt.get("/doc").await;
     assert_eq!(status, 200);
     assert!(document["openapi"].as_str().expect("a version").starts_with("3.1"));

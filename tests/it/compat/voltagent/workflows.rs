@@ -4,7 +4,7 @@ use std::{fs, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::{ANONYMOUS, Volt, lines, types, until};
+use crate::compat::{ANONYMOUS, Caller, lines, types, until};
 use crate::harness::Hub;
 
 const ORDER: &str = r#"
@@ -46,7 +46,7 @@ fn large() -> Value {
     json!({ "input": { "orderId": "order-789", "amount": 15000 }, "options": { "userId": "user-123", "userContext": { "department": "sales" } } })
 }
 
-impl Volt {
+impl Caller {
     async fn resume(&self, workflow: &str, execution: &Value, body: Value) -> (u16, Value) {
         self.post(&format!("/workflows/{workflow}/executions/{}/resume", execution.as_str().expect("an id")), body).await
     }
@@ -61,7 +61,7 @@ impl Volt {
 #[tokio::test]
 async fn workflows_are_listed_and_described() {
     let volt_hub = hub_with(&[("order-approval", ORDER), ("slow", SLOW)]).await;
-    let volt = Volt::of(&volt_hub);
+    let volt = Caller::of(&volt_hub);
     let (status, all) = volt.get("/workflows").await;
     let want = json!({ "id": "order-approval", "name": "Order Approval Workflow", "purpose": "Process and approve customer orders", "stepsCount": 2, "status": "idle" });
     assert_eq!((status, &all["success"], &all["data"][0]), (200, &json!(true), &want));
@@ -81,7 +81,7 @@ async fn workflows_are_listed_and_described() {
 #[tokio::test]
 async fn the_documents_client_approves_an_order() {
     let hub = hub_with(&[("order-approval", ORDER)]).await;
-    let volt = Volt::of(&hub);
+    let volt = Caller::of(&hub);
     // Nothing to approve.
     let done = volt.ok("/workflows/order-approval/execute", json!({ "input": { "orderId": "order-123", "amount": 5 } })).await;
     assert_eq!((&done["status"], &done["result"]), (&json!("completed"), &json!({ "approved": true, "orderId": "order-123", "by": null })));
@@ -118,7 +118,7 @@ async fn the_documents_client_approves_an_order() {
 #[tokio::test]
 async fn two_resumes_at_once_have_one_winner_and_a_foreign_workflow_has_none() {
     let hub = hub_with(&[("order-approval", ORDER), ("slow", SLOW)]).await;
-    let volt = Volt::of(&hub);
+    let volt = Caller::of(&hub);
     let execution = volt.ok("/workflows/order-approval/execute", large()).await;
     let id = &execution["executionId"];
     let (status, _) = volt.resume("slow", id, json!({ "resumeData": { "approved": true } })).await;
@@ -130,7 +130,7 @@ async fn two_resumes_at_once_have_one_winner_and_a_foreign_workflow_has_none() {
             .post(volt.url(&path))
             .bearer_auth(crate::harness::token("mallory"))
             .json(&json!({ "resumeData": { "approved": true } }));
-        super::read(request).await
+        crate::compat::read(request).await
     };
     assert_eq!(status, 404, "{foreign}");
     let data = |approved: bool| json!({ "resumeData": { "approved": approved } });
@@ -145,7 +145,7 @@ async fn two_resumes_at_once_have_one_winner_and_a_foreign_workflow_has_none() {
 #[tokio::test]
 async fn a_stream_tells_every_step_closes_when_suspended_and_goes_on_by_its_number() {
     let mut hub = hub_with(&[("order-approval", ORDER)]).await;
-    let volt = Volt::of(&hub);
+    let volt = Caller::of(&hub);
     let mut body = large();
     body["options"]["executionId"] = json!("my-execution");
     let response = volt.request("/workflows/order-approval/stream", &body).send().await.expect("a stream");
@@ -177,7 +177,7 @@ async fn a_stream_tells_every_step_closes_when_suspended_and_goes_on_by_its_numb
     assert!(read.starts_with("id: 4\n"), "{read}");
     drop(attached);
     hub.crash().await;
-    let volt = Volt::of(&hub);
+    let volt = Caller::of(&hub);
     let attached = volt.http.get(volt.url(&format!("{place}?fromSequence=6"))).send().await.expect("a stream");
     let (status, done) = volt.resume("order-approval", &json!("my-execution"), json!({ "resumeData": { "approved": true } })).await;
     assert_eq!(status, 200, "{done}");
@@ -200,7 +200,7 @@ async fn a_stream_tells_every_step_closes_when_suspended_and_goes_on_by_its_numb
 #[tokio::test]
 async fn a_running_execution_is_suspended_resumed_and_cancelled_whoever_watches() {
     let hub = hub_with(&[("slow", SLOW)]).await;
-    let volt = Volt::of(&hub);
+    let volt = Caller::of(&hub);
     let body = json!({ "input": null, "options": { "executionId": "e1" } });
     let mut response = volt.request("/workflows/slow/stream", &body).send().await.expect("a stream");
     until(&mut response, "\"from\":\"think\"").await;
@@ -230,7 +230,7 @@ async fn a_running_execution_is_suspended_resumed_and_cancelled_whoever_watches(
 #[tokio::test]
 async fn executions_are_listed_by_what_they_are_and_repeated_from_a_step() {
     let hub = hub_with(&[("order-approval", ORDER), ("slow", SLOW)]).await;
-    let volt = Volt::of(&hub);
+    let volt = Caller::of(&hub);
     let mut small = json!({ "input": { "orderId": "a", "amount": 1 }, "options": { "userId": "u1", "metadata": { "team": "red" } } });
     let first = volt.ok("/workflows/order-approval/execute", small.clone()).await;
     small["options"] = json!({ "userId": "u2" });
@@ -277,7 +277,7 @@ async fn executions_are_listed_by_what_they_are_and_repeated_from_a_step() {
 async fn a_failed_execution_says_what_went_wrong() {
     let text = "steps: [{ id: broken, type: tool, tool: file_read, arguments: { path: nothing.txt } }]";
     let hub = hub_with(&[("broken", text)]).await;
-    let volt = Volt::of(&hub);
+    let volt = Caller::of(&hub);
     let done = volt.ok("/workflows/broken/execute", json!({ "input": null })).await;
     assert_eq!((&done["status"], &done["result"]), (&json!("error"), &Value::Null));
     assert!(done["error"]["message"].as_str().expect("a text").starts_with("broken: ") && done["error"]["name"].is_string(), "{done}");
@@ -289,7 +289,7 @@ async fn a_failed_execution_says_what_went_wrong() {
 #[tokio::test]
 async fn a_stream_that_stays_open_sees_the_resume() {
     let hub = hub_with(&[("order-approval", ORDER)]).await;
-    let volt = Volt::of(&hub);
+    let volt = Caller::of(&hub);
     let mut body = large();
     body["options"]["executionId"] = json!("stays");
     body["options"]["stayOpen"] = json!(true);
