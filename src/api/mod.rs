@@ -100,6 +100,7 @@ fn documented(development: bool) -> OpenApiRouter<Arc<Edge>> {
         .routes(routes!(tasks::read, tasks::delete))
         .routes(routes!(tasks::stream))
         .routes(routes!(tasks::cancel))
+        .routes(routes!(tasks::replay))
         .routes(routes!(steering::steer))
         .routes(routes!(steering::respond))
         .routes(routes!(steering::suspend))

@@ -25,9 +25,10 @@ use super::{
 };
 use crate::{
     runtime::{
-        Principal,
+        Principal, Refusal,
         admission::{NewTask, check_reason},
         rate::RateCategory,
+        replay::Repetition,
         session::Change,
     },
     transport::{
@@ -103,6 +104,21 @@ pub(super) struct ReasonBody {
     pub(super) reason: Option<String>,
 }
 
+/// Where an execution is repeated from.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct ReplayBody {
+    /// The step to begin at.
+    #[schema(value_type = String, required = true)]
+    step_id: Option<String>,
+    /// What that step is given instead of what it was given then.
+    #[schema(value_type = Option<Value>)]
+    input: Option<Value>,
+    /// The new execution's id (UUID v4 or v7), so that a repeated request has no second effect.
+    #[schema(format = Uuid)]
+    task_id: Option<String>,
+}
+
 /// How long to wait.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(default)]
@@ -169,6 +185,11 @@ async fn submitted(
         input: body.input,
     };
     let task = issues.finish(NewTask::check(asked, edge.hub.settings(), edge.hub.workflows()))?;
+    accept(edge, who, session, task).await
+}
+
+/// Queues a task, and says where to ask about it.
+async fn accept(edge: &Edge, who: &Principal, session: SessionId, task: NewTask) -> Result<(StatusCode, Json<AcceptedTask>), Problem> {
     let own_id = task.id;
     edge.hub.welcome(who).await?;
     let done = edge.hub.change(who, session, Change::Submit(task)).await?;
@@ -181,6 +202,56 @@ async fn submitted(
     let steer_id = (task_id != own_id).then_some(own_id);
     let body = AcceptedTask { task_id, status, poll_url, stream_url, session_id: done.session, steer_id };
     Ok((StatusCode::ACCEPTED, Json(body)))
+}
+
+/// Repeat an execution of a workflow from a step on
+///
+/// Makes a new execution in the same session. It takes over what the steps before came to.
+#[utoipa::path(
+    post, path = "/api/v1/agents/tasks/{taskId}/replay", tag = "Tasks", request_body = ReplayBody,
+    params(
+        ("taskId" = String, Path, format = Uuid),
+        ("Idempotency-Key" = Option<String>, Header, description = "Names the request, so that a repetition has no second effect"),
+    ),
+    responses((status = 202, description = "The new execution", body = AcceptedTask), CommonErrors, ObjectErrors, BusyErrors),
+    security(("bearerAuth" = []))
+)]
+pub(super) async fn replay(
+    State(edge): State<Arc<Edge>>,
+    Who(who): Who,
+    TaskPath(task): TaskPath,
+    headers: HeaderMap,
+    draft: ApiDraft<ReplayBody>,
+) -> Response {
+    limited(&edge, RateCategory::Task, &who, replayed(&edge, &who, task, &headers, draft)).await
+}
+
+async fn replayed(
+    edge: &Edge,
+    who: &Principal,
+    task: TaskId,
+    headers: &HeaderMap,
+    draft: ApiDraft<ReplayBody>,
+) -> Result<(StatusCode, Json<AcceptedTask>), Problem> {
+    let ApiDraft(body, mut issues) = draft;
+    let chosen: Option<TaskId> = issues.note(optional_id("taskId", body.task_id));
+    let derived = issues.note(idempotent_id(headers, who, "task")).map(TaskId::from_uuid);
+    if body.step_id.is_none() {
+        issues.add(Refusal::invalid("stepId", "stepId is required"));
+    }
+    issues.finish(Ok(()))?;
+    let Repetition { session, queued, execution } =
+        Repetition::of(&edge.hub, who, task, &body.step_id.unwrap_or_default(), body.input).await?;
+    let asked = SubmitTask {
+        task_id: chosen.or(derived),
+        options: queued.options,
+        timeout_ms: Some(queued.timeout_ms),
+        workflow: queued.workflow,
+        input: queued.input,
+        ..SubmitTask::default()
+    };
+    let new = NewTask::check(asked, edge.hub.settings(), edge.hub.workflows())?;
+    accept(edge, who, session, NewTask { execution: Some(execution), ..new }).await
 }
 
 /// Get a task's status and result

@@ -353,12 +353,22 @@ fn rates(r: &mut Reader) -> Option<RateSettings> {
         sessions_per_minute: rate("rates.sessions_per_minute", "Sessions created.", d.sessions_per_minute),
         tasks_per_minute: rate("rates.tasks_per_minute", "Tasks submitted and steered.", d.tasks_per_minute),
         polls_per_second: rate("rates.polls_per_second", "Reads of a task's state.", d.polls_per_second),
+        tasks_per_hour: None,
         failed_auth_per_minute: rate(
             "rates.failed_auth_per_minute",
             "Failed authentications of one address (IPv6: /64); then it is blocked for a minute.",
             d.failed_auth_per_minute,
         ),
     };
+    let tasks_per_hour = r.optional(
+        "rates.tasks_per_hour",
+        "Tasks submitted and steered in an hour, at once if need be; then tasks_per_minute is without effect.",
+        &100,
+    );
+    if tasks_per_hour == Some(0) {
+        r.refuse("rates.tasks_per_hour", "must be at least 1");
+    }
+    let rates = RateSettings { tasks_per_hour, ..rates };
     (!r.limits_are_lifted()).then_some(rates)
 }
 

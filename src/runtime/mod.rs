@@ -12,6 +12,7 @@ pub mod quiet;
 pub mod quota;
 pub mod rate;
 pub mod refusal;
+pub mod replay;
 pub mod revocation;
 pub mod scheduler;
 pub mod session;

@@ -73,7 +73,7 @@ impl Rates {
             let minute = Duration::from_secs(60);
             [
                 limiter(s.sessions_per_minute, minute),
-                limiter(s.tasks_per_minute, minute),
+                s.tasks_per_hour.map_or_else(|| limiter(s.tasks_per_minute, minute), |tasks| limiter(tasks, 60 * minute)),
                 limiter(s.polls_per_second, Duration::from_secs(1)),
             ]
         });

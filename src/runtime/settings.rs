@@ -93,6 +93,8 @@ pub struct RateSettings {
     pub sessions_per_minute: u32,
     /// Tasks submitted and steered, per minute.
     pub tasks_per_minute: u32,
+    /// Tasks submitted and steered, per hour, instead of per minute: for an allowance that may be used up at once.
+    pub tasks_per_hour: Option<u32>,
     /// Reads of a task's state, per second.
     pub polls_per_second: u32,
     /// Failed authentications of one address, per minute; then it is blocked for a minute.
@@ -101,7 +103,7 @@ pub struct RateSettings {
 
 impl Default for RateSettings {
     fn default() -> Self {
-        Self { sessions_per_minute: 10, tasks_per_minute: 30, polls_per_second: 10, failed_auth_per_minute: 20 }
+        Self { sessions_per_minute: 10, tasks_per_minute: 30, tasks_per_hour: None, polls_per_second: 10, failed_auth_per_minute: 20 }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use agent_hub_protocol::{ErrorCode, event::Replay};
+use agent_hub_protocol::ErrorCode;
 use axum::{
     Json,
     extract::{Path, RawQuery, State},
@@ -15,19 +15,14 @@ use utoipa::ToSchema;
 
 use super::{
     Reply,
-    narrator::{Narrator, Status, outputs},
+    narrator::{Narrator, Status},
     story::{self, Story, execution_not_found},
     workflows::{self, ExecutionFrames},
 };
 use crate::{
     api::support::limited,
     compat::run::{self, Run, problem},
-    runtime::{
-        Refusal,
-        admission::{NewExecution, check_reason},
-        rate::RateCategory,
-        session::Change,
-    },
+    runtime::{Refusal, admission::check_reason, rate::RateCategory, replay::Repetition, session::Change},
     transport::{
         Edge, Problem,
         auth::Who,
@@ -213,27 +208,9 @@ pub(super) async fn replay(
 ) -> Response {
     let work = async {
         let story = story::find(&edge.hub, &who, &id, &execution).await?;
-        let workflow = workflows::find(&edge, &id)?;
-        let wrong = |text: String| problem(Refusal::invalid("stepId", text));
-        let step_id = body.step_id.ok_or_else(|| wrong("stepId is required".to_owned()))?;
-        let (index, _) = workflow.step(&step_id).ok_or_else(|| wrong(format!("The workflow has no step {step_id:?}")))?;
-        let events = edge.hub.events(&who, story.session, story.first_seq - 1).await.map_err(problem)?;
-        let mut known = outputs(&events, story.task);
-        if let Some(taken) = &story.queued.replay {
-            for (step, output) in taken.outputs.iter().filter(|(step, _)| workflow.step(step).is_some()) {
-                if !known.contains_key(step) {
-                    known.insert(step.clone(), output.clone());
-                }
-            }
-        }
-        let mut taken = Map::new();
-        for before in &workflow.steps[..index] {
-            let output = known.get(&before.id).ok_or_else(|| wrong(format!("The execution did not come to the step {step_id:?}")))?;
-            taken.insert(before.id.clone(), output.clone());
-        }
-        let replay = Replay { task_id: story.task, step_id, outputs: taken, input: body.input_data };
-        let mut new = NewExecution::check(&id, story.queued.input.clone(), edge.hub.workflows()).map_err(problem)?;
-        new.replay = Some(Box::new(replay));
+        let step_id = body.step_id.unwrap_or_default();
+        let Repetition { execution: new, .. } =
+            Repetition::of(&edge.hub, &who, story.task, &step_id, body.input_data).await.map_err(problem)?;
         let mut options = story.queued.options.clone().unwrap_or_default();
         options.remove("executionId");
         options.extend(body.options.unwrap_or_default());

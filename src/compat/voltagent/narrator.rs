@@ -6,7 +6,7 @@ use agent_hub_protocol::{
     Event, EventBody, TaskId, Timestamp,
     event::{Step as StepEvent, StepPhase, TaskSuspended},
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::workflow::{
     Workflow, Workflows,
@@ -268,18 +268,4 @@ pub(super) const fn step_type(action: &Action) -> &'static str {
         Action::Sleep(Sleep::Until(_)) => "sleep-until",
         Action::Workflow { .. } => "workflow",
     }
-}
-
-/// What a step came to, where it is one of the workflow itself, by step: the outputs that a repetition takes over.
-pub(super) fn outputs(events: &[Event], task: TaskId) -> Map<String, Value> {
-    let mut outputs = Map::new();
-    for event in events.iter().filter(|event| event.task_id == Some(task)) {
-        if let EventBody::Step(step) = &event.body
-            && step.phase == StepPhase::Completed
-            && !step.name.contains(['.', '['])
-        {
-            outputs.insert(step.name.clone(), step.output.clone().unwrap_or_default());
-        }
-    }
-    outputs
 }

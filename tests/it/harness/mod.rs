@@ -177,8 +177,14 @@ impl Hub {
 
     /// A request of the user, as JSON. The status and the body.
     pub(crate) async fn http(&self, method: &str, path: &str, user: &str) -> (u16, Value) {
+        self.send(method, path, user, &Value::Null).await
+    }
+
+    /// The same with a body, unless it is `null`.
+    pub(crate) async fn send(&self, method: &str, path: &str, user: &str, body: &Value) -> (u16, Value) {
         let method = method.parse().expect("a method");
         let request = reqwest::Client::new().request(method, format!("http://{}{path}", self.address)).bearer_auth(token(user));
+        let request = if body.is_null() { request } else { request.json(body) };
         let response = request.send().await.expect("answered");
         let status = response.status().as_u16();
         (status, response.json().await.unwrap_or_default())

@@ -288,3 +288,47 @@ steps:
     let times = |what: &str| happened.iter().filter(|step| *step == what).count();
     assert_eq!((times("completed one"), times("started think"), times("completed think")), (2, 2, 1), "{happened:?}");
 }
+
+#[tokio::test]
+async fn an_execution_is_repeated_from_a_step_in_the_same_session() {
+    let mut hub: Hub = hub_with(&[("expense", APPROVAL)], &[]).await;
+    let (mut ada, session) = hub.session("ada").await;
+    let ack = ada.done(execute("expense", json!({ "amount": 10, "who": "Eve" }))).await;
+    let first = ack["taskId"].as_str().expect("an id").to_owned();
+    assert_eq!(ada.end_of(&first).await["type"], "task_completed");
+    let path = |task: &str| format!("/api/v1/agents/tasks/{task}/replay");
+    let chosen = new_id();
+    let again = json!({ "stepId": "note", "input": "by hand", "taskId": chosen });
+    let (status, accepted) = hub.send("POST", &path(&first), "ada", &again).await;
+    assert_eq!((status, &accepted["taskId"], &accepted["sessionId"]), (202, &json!(chosen), &json!(session)), "{accepted}");
+    let end = ada.end_of(&chosen).await;
+    assert_eq!((&end["type"], &end["data"]["result"]["approved"]), (&json!("task_completed"), &json!(true)), "{end}");
+    let events = ada.events(&session);
+    assert!(
+        steps(&events, &chosen).iter().all(|step| !step.ends_with(" check") && !step.ends_with(" decide")),
+        "what it took over is not done again"
+    );
+    let written = events.iter().rfind(|event| event["type"] == "tool_call").expect("a call");
+    assert_eq!(written["data"]["arguments"]["content"], "Eve: by hand");
+    // Said again, also after a crash, nothing happens twice; with other content it is refused.
+    hub.crash().await;
+    let (status, repeated) = hub.send("POST", &path(&first), "ada", &again).await;
+    assert_eq!((status, &repeated["taskId"], &repeated["status"]), (202, &json!(chosen), &json!("completed")), "{repeated}");
+    let other = json!({ "stepId": "tell", "taskId": chosen });
+    assert_eq!(hub.send("POST", &path(&first), "ada", &other).await.0, 409);
+    for (task, body, status) in [
+        (first.as_str(), json!({}), 400),
+        (&first, json!({ "stepId": "nowhere" }), 400),
+        (&first, json!({ "stepId": "tell", "taskId": "x" }), 400),
+        (&new_id(), json!({ "stepId": "tell" }), 404),
+    ] {
+        let (got, answer) = hub.send("POST", &path(task), "ada", &body).await;
+        assert_eq!(got, status, "{body}: {answer}");
+    }
+    assert_eq!(hub.send("POST", &path(&first), "eve", &json!({ "stepId": "tell" })).await.0, 403);
+    let mut back = hub.connect("ada").await;
+    back.attach(&session, None).await;
+    let talk = back.submit("/echo no execution").await;
+    back.end_of(&talk).await;
+    assert_eq!(hub.send("POST", &path(&talk), "ada", &json!({ "stepId": "tell" })).await.1["code"], "not_supported");
+}

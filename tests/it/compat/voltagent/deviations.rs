@@ -27,7 +27,9 @@ async fn a_tool_is_called_by_hand_with_a_token_only() {
     let (status, _) = volt.post("/tools/code_execution/execute", call.clone()).await;
     assert_eq!(status, 401);
     let ask = |name: &str, body: serde_json::Value| {
-        crate::compat::read(volt.http.post(volt.url(&format!("/tools/{name}/execute"))).bearer_auth(crate::harness::token("ada")).json(&body))
+        crate::compat::read(
+            volt.http.post(volt.url(&format!("/tools/{name}/execute"))).bearer_auth(crate::harness::token("ada")).json(&body),
+        )
     };
     let (status, done) = ask("code_execution", call).await;
     assert_eq!(
