@@ -91,6 +91,56 @@ async fn a_key_is_one_job_whoever_repeats_it_and_also_after_a_kill() {
 }
 
 #[tokio::test]
+async fn a_hundred_equal_requests_over_four_transports_are_one_run() {
+    let (mut hub, vendor) = Hub::with_vendor(&[("AGENT_HUB_AUTH__ANONYMOUS", "ada")]).await;
+    let (mut ada, session) = hub.session("ada").await;
+    let id = new_id();
+    let submit = json!({"type": "submit_task", "sessionId": session, "prompt": "/tokens 20 /pace 5", "taskId": id});
+    let job = json!({"task": "/tokens 20 /pace 5", "session_id": session, "idempotency_key": id});
+    let native = json!({"prompt": "/tokens 20 /pace 5", "taskId": id});
+    let path = format!("/api/v1/agents/sessions/{session}/tasks");
+    let caller = Caller::of(&hub);
+    let sockets = async {
+        for n in 0..25 {
+            let mut command = submit.clone();
+            command["id"] = json!(n);
+            ada.say(command).await;
+        }
+        for n in 0..25 {
+            loop {
+                let frame = ada.next().await;
+                if frame["id"] == n {
+                    assert_eq!((&frame["type"], &frame["taskId"]), (&json!("ack"), &json!(id)), "{frame}");
+                    break;
+                }
+            }
+        }
+    };
+    let (_, rest, jobs, streams) = tokio::join!(
+        sockets,
+        join_all((0..25).map(|_| hub.send("POST", &path, "ada", &native))),
+        join_all((0..25).map(|_| caller.post("/agent/tasks", job.clone()))),
+        join_all((0..25).map(|_| caller.blocks("/agent/stream", job.clone()))),
+    );
+    assert!(rest.iter().all(|(status, answer)| *status == 202 && answer["taskId"] == id), "{rest:?}");
+    assert!(jobs.iter().all(|(status, answer)| *status == 202 && answer["job_id"] == id), "{jobs:?}");
+    assert!(streams.iter().all(|steps| steps == &streams[0]), "everybody watches the same");
+    assert_eq!(vendor.counters().calls, 1);
+
+    hub.kill().await;
+    hub.run().await;
+    let caller = Caller::of(&hub);
+    let (status, answer) = caller.post("/agent/tasks", job.clone()).await;
+    assert_eq!((status, &answer["status"]), (202, &json!("already_accepted")), "{answer}");
+    assert_eq!(hub.send("POST", &path, "ada", &native).await.1["status"], "completed");
+    let mut back = hub.connect("ada").await;
+    let again = back.done(submit).await;
+    assert_eq!(again["taskId"], id);
+    assert_eq!(caller.blocks("/agent/stream", job).await, streams[0], "told again from the log");
+    assert_eq!(vendor.counters().calls, 1);
+}
+
+#[tokio::test]
 async fn a_stream_has_the_steps_and_ends_with_done() {
     let (hub, vendor) = Hub::with_vendor(&[ANONYMOUS]).await;
     let caller = Caller::of(&hub);

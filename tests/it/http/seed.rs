@@ -213,3 +213,19 @@ async fn quotas_name_their_limit_and_when_the_day_ends() {
     assert!(body["resetsAt"].as_str().unwrap().ends_with("T00:00:00.000Z"));
     assert_eq!(body["code"], "quota_exceeded");
 }
+
+#[tokio::test]
+async fn an_allowance_for_an_hour_may_be_used_at_once() {
+    let hub = Server::start(&[("AGENT_HUB_RATES__TASKS_PER_HOUR", "3"), ("AGENT_HUB_AUTH__ANONYMOUS", "dev")]).await;
+    for n in 0..3 {
+        let (status, body) = hub.post("u", "/run-task", json!({ "message": "/echo hi", "thread_id": n.to_string() })).await;
+        assert_eq!(status, 200, "{body}");
+    }
+    let refused = hub.as_user("u", Method::POST, "/run-task").json(&json!({ "message": "/echo hi" })).send().await.unwrap();
+    assert_eq!(refused.status(), 429);
+    assert_eq!(refused.headers()["ratelimit-policy"], "\"task\";q=3;w=3600");
+    let wait: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((60..=1200).contains(&wait), "one comes back in twenty minutes: {wait}");
+    let (status, _) = hub.post("somebody-else", "/run-task", json!({ "message": "/echo hi" })).await;
+    assert_eq!(status, 200);
+}
