@@ -13,6 +13,7 @@ use crate::transport::{
     guard::Guard,
 };
 
+mod admin;
 mod client;
 mod console;
 mod discovery;
@@ -58,6 +59,13 @@ pub fn surface(edge: &Arc<Edge>) -> Surface {
         .with("/api/agents/", Access::Public)
         .with("/api/agents/{*rest}", Access::Public)
         .with("/metrics", Access::Metrics)
+        .with("/admin/sessions", Access::Admin)
+        .with("/admin/sessions/{id}", Access::Admin)
+        .with("/admin/sessions/{id}/end", Access::Admin)
+        .with("/admin/tasks/{taskId}", Access::Admin)
+        .with("/admin/tasks/{taskId}/cancel", Access::Admin)
+        .with("/admin/overview", Access::Admin)
+        .with("/admin/drain", Access::Admin)
         .with("/auth/token", Access::Development)
         .with("/ws/agents", Access::Socket)
         .with("/api/v1/agents/tasks/{taskId}/stream", Access::TokenOrQuery)
@@ -110,6 +118,13 @@ fn documented(development: bool) -> OpenApiRouter<Arc<Edge>> {
         .routes(routes!(discovery::capabilities))
         .routes(routes!(identity::ticket))
         .routes(routes!(identity::revoke))
+        .routes(routes!(admin::sessions))
+        .routes(routes!(admin::end))
+        .routes(routes!(admin::erase))
+        .routes(routes!(admin::task))
+        .routes(routes!(admin::cancel))
+        .routes(routes!(admin::overview))
+        .routes(routes!(admin::drain))
         .routes(routes!(discovery::health))
         .routes(routes!(discovery::ready))
         .routes(routes!(discovery::metrics))

@@ -24,8 +24,8 @@ use crate::{
 };
 
 /// Sessions on one page of a list.
-const USUAL_PAGE: usize = 50;
-const LARGEST_PAGE: usize = 200;
+pub(super) const USUAL_PAGE: usize = 50;
+pub(super) const LARGEST_PAGE: usize = 200;
 
 /// What a session is made with; every field may be left out.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -139,9 +139,8 @@ pub(super) async fn list(
     ApiQuery(query): ApiQuery<ListQuery>,
 ) -> Result<Json<SessionList>, Problem> {
     let limit = page_size(query.limit.as_deref(), USUAL_PAGE, LARGEST_PAGE)?;
-    let before =
-        query.before.map(|text| page_token(&text).ok_or_else(|| Problem::invalid("before", "before must be the next of another page")));
-    let page = edge.hub.list_sessions(&who, before.transpose()?, limit).await?;
+    let before = query.before.as_deref().map(page_token).transpose()?;
+    let page = edge.hub.list_sessions(&who, before, limit).await?;
     let next = page.next.map(|(at, id)| format!("{}.{id}", at.as_millis()));
     Ok(Json(SessionList { sessions: page.sessions.into_iter().map(SessionSummary::of).collect(), next }))
 }
@@ -218,7 +217,13 @@ pub(super) async fn end(State(edge): State<Arc<Edge>>, Who(who): Who, SessionPat
 }
 
 /// `<milliseconds>.<id>` of the last session seen.
-fn page_token(text: &str) -> Option<(Timestamp, SessionId)> {
-    let (millis, id) = text.split_once('.')?;
-    Some((Timestamp::from_millis(millis.parse().ok()?), id.parse().ok()?))
+///
+/// # Errors
+/// 400 for anything else.
+pub(super) fn page_token(text: &str) -> Result<(Timestamp, SessionId), Problem> {
+    let read = || {
+        let (millis, id) = text.split_once('.')?;
+        Some((Timestamp::from_millis(millis.parse().ok()?), id.parse().ok()?))
+    };
+    read().ok_or_else(|| Problem::invalid("before", "before must be the next of another page"))
 }

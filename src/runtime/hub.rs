@@ -216,6 +216,27 @@ impl Hub {
         Ok(entry.session)
     }
 
+    /// Which session a task belongs to, whoever asks: for those who may see everybody's.
+    ///
+    /// # Errors
+    /// `task_not_found`, `overloaded` when the store does not answer.
+    pub(crate) async fn session_of_anybody(&self, task: TaskId) -> Result<SessionId, Refusal> {
+        if let Some(session) = self.awake_session_of(task) {
+            return Ok(session);
+        }
+        let entry = TaskEntry::find(&self.shared.store, task).await?.ok_or_else(Refusal::task_not_found)?;
+        Ok(entry.session)
+    }
+
+    /// Whose a session is.
+    ///
+    /// # Errors
+    /// `session_not_found`, `overloaded` when the store does not answer.
+    pub(crate) async fn owner_of(&self, session: SessionId) -> Result<String, Refusal> {
+        let stored = self.shared.store.open_session(session).await.map_err(session::unreadable)?;
+        stored.map(|stored| stored.record.owner).ok_or_else(Refusal::session_not_found)
+    }
+
     /// The session of a task, if that session is in memory. The session itself checks whose it is.
     pub fn awake_session_of(&self, task: TaskId) -> Option<SessionId> {
         self.shared.tasks.get(&task).map(|session| *session)
@@ -231,7 +252,20 @@ impl Hub {
         before: Option<(Timestamp, SessionId)>,
         limit: usize,
     ) -> Result<SessionPage, Refusal> {
-        let filter = SessionFilter { owner: Some(who.user().to_owned()), before, limit: limit + 1 };
+        self.list_all_sessions(Some(who.user().to_owned()), before, limit).await
+    }
+
+    /// Everybody's sessions, or those of one user, newest first.
+    ///
+    /// # Errors
+    /// `overloaded` when the store does not answer.
+    pub(crate) async fn list_all_sessions(
+        &self,
+        owner: Option<String>,
+        before: Option<(Timestamp, SessionId)>,
+        limit: usize,
+    ) -> Result<SessionPage, Refusal> {
+        let filter = SessionFilter { owner, before, limit: limit + 1 };
         let mut sessions = self.shared.store.list_sessions(filter).await.map_err(session::unreadable)?;
         let more = sessions.len() > limit;
         sessions.truncate(limit);

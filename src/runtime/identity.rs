@@ -52,6 +52,8 @@ struct Inner {
     scopes: Vec<String>,
     expires_at: Option<Timestamp>,
     token: Option<Uuid>,
+    /// Who acts, where it is not the user.
+    acting: Option<String>,
 }
 
 impl Principal {
@@ -63,12 +65,23 @@ impl Principal {
     pub(crate) fn of_token(user: String, plan: Plan, scopes: Vec<String>, expires_at: Option<Timestamp>, jti: Option<&str>) -> Self {
         // Together with the user: whoever gives out tokens may number them per user.
         let token = jti.map(|jti| derived_uuid(&user, "token", jti));
-        Self(Arc::new(Inner { user, plan, scopes, expires_at, token }))
+        Self(Arc::new(Inner { user, plan, scopes, expires_at, token, acting: None }))
     }
 
     /// The subject of the credentials.
     pub fn user(&self) -> &str {
         &self.0.user
+    }
+
+    /// Who did it, as the log says: the user, or `admin:<user>` where an operator acts for somebody.
+    pub fn name(&self) -> &str {
+        self.0.acting.as_deref().unwrap_or(&self.0.user)
+    }
+
+    /// This operator, acting for somebody. Whoever calls it has checked that they may.
+    pub(crate) fn acting_for(&self, user: String) -> Self {
+        let Inner { plan, expires_at, .. } = *self.0;
+        Self(Arc::new(Inner { user, plan, scopes: Vec::new(), expires_at, token: None, acting: Some(format!("admin:{}", self.0.user)) }))
     }
 
     /// The plan they name.

@@ -23,6 +23,8 @@ use crate::runtime::{Hub, Principal, Refusal};
 
 /// The scope that opens `/metrics` to those who are not on this machine.
 const METRICS_SCOPE: &str = "metrics";
+/// For everybody's sessions and tasks.
+const ADMIN_SCOPE: &str = "admin";
 
 /// What a route asks of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +37,8 @@ pub enum Access {
     Socket,
     /// The machine itself, or the scope `metrics`.
     Metrics,
+    /// A token with the scope `admin`, in the `Authorization` header.
+    Admin,
     /// A token in the `Authorization` header.
     Token,
     /// The same, or `?token=`, because an `EventSource` sends no headers.
@@ -112,7 +116,8 @@ async fn admit(gate: &Gate, pattern: &str, request: &mut Request) -> Result<(), 
         Access::Development if gate.edge.settings.development => return Ok(()),
         Access::Development => return Err(Problem::not_found()),
         Access::Metrics if from.is_direct_loopback() => return Ok(()),
-        Access::Metrics => scoped(by_token(&gate.edge, &credentials, &from, false).await?)?,
+        Access::Metrics => scoped(by_token(&gate.edge, &credentials, &from, false).await?, METRICS_SCOPE)?,
+        Access::Admin => scoped(by_token(&gate.edge, &credentials, &from, false).await?, ADMIN_SCOPE)?,
         Access::Token => by_token(&gate.edge, &credentials, &from, false).await?,
         Access::TokenOrQuery => by_token(&gate.edge, &credentials, &from, gate.edge.settings.query_token).await?,
         Access::Adapter if no_token(&credentials) => gate.edge.identify.anonymous().ok_or_else(missing)?,
@@ -157,8 +162,8 @@ async fn by_token(edge: &Edge, credentials: &PresentedCredentials, from: &Client
     Ok(let_in(found, &edge.hub, &edge.failed_auth, from).await?)
 }
 
-fn scoped(who: Principal) -> Result<Principal, Problem> {
-    if who.has_scope(METRICS_SCOPE) { Ok(who) } else { Err(Problem::new(ErrorCode::Forbidden, "Access denied")) }
+fn scoped(who: Principal, scope: &str) -> Result<Principal, Problem> {
+    if who.has_scope(scope) { Ok(who) } else { Err(Problem::new(ErrorCode::Forbidden, "Access denied")) }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Who {

@@ -1,6 +1,7 @@
 //! The HTTP front and the native API, over real sockets.
 
 mod access;
+mod admin;
 mod errors;
 mod front;
 mod guessing;

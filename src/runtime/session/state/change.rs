@@ -98,13 +98,13 @@ impl SessionState {
                 Ok(self.done(None, Some(seq)))
             }
             Change::Submit(new) => self.submit(who, new, lookup, out),
-            Change::Cancel { task, reason } => self.cancel(who.user(), *task, reason.clone(), lookup, out),
+            Change::Cancel { task, reason } => self.cancel(who.name(), *task, reason.clone(), lookup, out),
             Change::Steer(new) => self.steer(new, lookup, out),
-            Change::Respond(answer) => self.respond(who.user(), answer, lookup, out),
+            Change::Respond(answer) => self.respond(who.name(), answer, lookup, out),
             Change::Suspend { task, reason } => self.suspend(*task, reason.clone(), lookup, out),
             Change::Resume { task, data, step } => self.resume(*task, data.clone(), step.as_deref(), lookup, out),
             Change::ProvideTools { tools, gone } => self.provide_tools(tools, gone, out),
-            Change::ToolResult(result) => self.client_result(who.user(), result, lookup, out),
+            Change::ToolResult(result) => self.client_result(who.name(), result, lookup, out),
             Change::End(reason) => self.end(reason, out),
             Change::Delete => self.end("deleted", out),
         }
@@ -184,7 +184,7 @@ impl SessionState {
         out.writes.push(entry.write(new.id));
         let seq = self.emit(out, Some(new.id), EventBody::TaskQueued(queued));
         if jumps && place == 1 {
-            self.interrupt_front(who.user(), new.on_busy == OnBusy::Rollback, out);
+            self.interrupt_front(who.name(), new.on_busy == OnBusy::Rollback, out);
         }
         Ok(self.done(Some(new.id), Some(seq)))
     }
