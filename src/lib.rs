@@ -9,6 +9,7 @@ pub mod auth;
 pub mod cli;
 pub mod compat;
 pub mod config;
+pub mod dependencies;
 pub mod duration;
 pub mod expression;
 pub mod outbound;

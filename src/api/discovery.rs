@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 
 use super::docs::CommonErrors;
 use crate::{
+    dependencies::Found,
     provider::ToolSpec,
     runtime::{
         agent::{Agent, KNOWN_TOOLS, OTHER_TOOLS, known_spec},
@@ -138,7 +139,7 @@ pub(super) async fn health(State(edge): State<Arc<Edge>>) -> Json<Health> {
 
 /// Say whether the hub can do its work
 ///
-/// The store takes writes, a model can be reached, and the hub is not about to stop.
+/// The store takes writes, a model can be reached, what is declared as required answers, and the hub is not about to stop.
 #[utoipa::path(
     get, path = "/ready", tag = "Operations",
     responses((status = 200, description = "It can", body = Readiness), (status = 503, description = "It cannot", body = Readiness))
@@ -160,6 +161,8 @@ pub(super) async fn ready(State(edge): State<Arc<Edge>>) -> (StatusCode, Json<Re
     if unavailable.len() == providers.len() {
         reasons.push(format!("no model can be reached ({})", unavailable.join(", ")));
     }
+    let missing = |found: &Found| found.trouble.filter(|_| found.required).map(|trouble| format!("{}: {trouble}", found.name));
+    reasons.extend(edge.dependencies.look().await.iter().filter_map(missing));
     let (code, status) = if reasons.is_empty() { (StatusCode::OK, "ready") } else { (StatusCode::SERVICE_UNAVAILABLE, "not_ready") };
     (code, Json(Readiness { status, reasons, unavailable }))
 }

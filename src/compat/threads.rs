@@ -81,6 +81,8 @@ pub(super) struct Status {
     store: Probe,
     /// The vendors of models, by name: whether their last calls were answered.
     models: BTreeMap<String, Probe>,
+    /// What agents need besides the hub, by name: a vector database, say, as declared in `[dependencies.<name>]`.
+    dependencies: BTreeMap<String, Probe>,
     /// Sessions at work or followed.
     active_threads: usize,
     /// Tasks at work.
@@ -246,13 +248,19 @@ pub(super) async fn status(State(edge): State<Arc<Edge>>, _: Who) -> (StatusCode
     let agents = edge.hub.agents();
     let models: BTreeMap<String, Probe> =
         agents.iter().map(|agent| (agent.provider.name().to_owned(), of(agent.provider.available()))).collect();
-    let works = stored.is_ok() && models.values().any(|model| model.ok) && !edge.hub.is_stopping();
-    let all = works && models.values().all(|model| model.ok);
+    let dependencies = edge.dependencies.look().await;
+    let needed = dependencies.iter().all(|found| !found.required || found.trouble.is_none());
+    let works = needed && stored.is_ok() && models.values().any(|model| model.ok) && !edge.hub.is_stopping();
+    let all = works && dependencies.iter().all(|found| found.trouble.is_none()) && models.values().all(|model| model.ok);
     let code = if works { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let status = Status {
         status: if all { "ok" } else { "degraded" },
         store: Probe::of(stored.is_ok(), "it cannot be written"),
         models,
+        dependencies: dependencies
+            .iter()
+            .map(|found| (found.name.clone(), Probe { ok: found.trouble.is_none(), reason: found.trouble }))
+            .collect(),
         active_threads: edge.hub.active_sessions(),
         running_tasks: edge.hub.running_tasks(),
         queued_tasks: edge.hub.queued_tasks(),

@@ -12,7 +12,10 @@ use super::{
     reader::Reader,
     value::{Bytes, HttpUrl, choice},
 };
-use crate::workflow::{Workflow, Workflows};
+use crate::{
+    dependencies::{Dependency, Place},
+    workflow::{Workflow, Workflows},
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -111,6 +114,23 @@ fn http_fetch(r: &mut Reader) -> Option<FetchConfig> {
     let allowed_private: Vec<IpNet> =
         r.take("tools.http_fetch.allowed_private", "Addresses that are not public, and allowed all the same.", Vec::new());
     enabled.then_some(FetchConfig { allow_http, allowed_private })
+}
+
+pub(super) fn dependencies(r: &mut Reader) -> Vec<Dependency> {
+    let names = r.names_below("dependencies.");
+    names.iter().filter_map(|name| dependency(r, name)).collect()
+}
+
+fn dependency(r: &mut Reader, name: &str) -> Option<Dependency> {
+    r.section(&format!("dependencies.{name}"), "what agents need besides the hub; /status says whether it answers");
+    let key = format!("dependencies.{name}.url");
+    let url = r.optional(&key, "http(s)://…, answered below 400; or tcp://host:port.", &"http://127.0.0.1:6333/healthz".to_owned());
+    let required = r.take(&format!("dependencies.{name}.required"), "Whether /ready says no without it.", false);
+    let place = url.as_deref().and_then(Place::parse);
+    if place.is_none() {
+        r.refuse(&key, "must be http://…, https://… or tcp://host:port");
+    }
+    Some(Dependency { name: name.to_owned(), place: place?, required })
 }
 
 pub(super) fn workflows(r: &mut Reader, agents: &[AgentConfig]) -> Workflows {

@@ -9,7 +9,7 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 use ipnet::IpNet;
 use secrecy::SecretString;
 
-use crate::{runtime::RuntimeSettings, workflow::Workflows};
+use crate::{dependencies::Dependency, runtime::RuntimeSettings, workflow::Workflows};
 
 pub use crate::{
     store::{file::FsyncPolicy, sqlite::Synchronous},
@@ -54,6 +54,8 @@ pub struct Config {
     pub tools: ToolsConfig,
     /// Steps that can be executed.
     pub workflows: Workflows,
+    /// What they need besides the hub.
+    pub dependencies: Vec<Dependency>,
     /// The numbers of the runtime.
     pub runtime: RuntimeSettings,
     /// Logs.

@@ -74,6 +74,7 @@ pub(super) fn read(inputs: &Inputs) -> Result<Config, Vec<Mistake>> {
     let workspace = acting::workspace(r);
     let tools = acting::tools(r);
     let workflows = acting::workflows(r, &agents);
+    let dependencies = acting::dependencies(r);
     let (log, otlp_endpoint) = observability(r);
     let report = reader.finish()?;
     Ok(Config {
@@ -88,6 +89,7 @@ pub(super) fn read(inputs: &Inputs) -> Result<Config, Vec<Mistake>> {
         workspace,
         tools,
         workflows,
+        dependencies,
         runtime,
         log,
         otlp_endpoint,

@@ -11,6 +11,7 @@ use crate::{
     api::{self, Surface},
     app::App,
     compat,
+    dependencies::Dependencies,
     runtime::{Hub, Plan, Principal, Refusal},
     transport::{
         Edge, EdgeParts, EdgeSettings,
@@ -116,6 +117,7 @@ pub fn edge_parts(app: &Arc<App>, stop: CancellationToken) -> EdgeParts {
             sse_keep_alive: server.sse_keep_alive,
         },
         metrics: Some(Arc::new(move || metrics.render())),
+        dependencies: Dependencies::new(config.dependencies.clone()),
         socket: SocketSettings {
             heartbeat: server.heartbeat,
             stall_timeout: server.stall_timeout,

@@ -16,7 +16,10 @@ use super::{
     origin::Origins,
     slots::Slots,
 };
-use crate::runtime::{Hub, Plan, Principal};
+use crate::{
+    dependencies::Dependencies,
+    runtime::{Hub, Plan, Principal},
+};
 
 /// The hub as its edge sees it. Shared by all connections.
 pub struct Edge {
@@ -36,6 +39,8 @@ pub struct Edge {
     pub failed_auth: Arc<FailedAuth>,
     /// Measurements in Prometheus' text form; `None` where none are taken.
     pub metrics: Option<Arc<dyn Fn() -> String + Send + Sync>>,
+    /// What agents need besides the hub.
+    pub dependencies: Dependencies,
     /// Cancelled when the hub begins to drain: streams end, nothing new is taken.
     pub stop: CancellationToken,
     /// Sockets that were upgraded; waited for at a drain.
@@ -62,6 +67,8 @@ pub struct EdgeParts {
     pub settings: EdgeSettings,
     /// See [`Edge::metrics`].
     pub metrics: Option<Arc<dyn Fn() -> String + Send + Sync>>,
+    /// What agents need besides the hub.
+    pub dependencies: Dependencies,
     /// How sockets work.
     pub socket: SocketSettings,
     /// How they are told that the hub stops.
@@ -127,7 +134,7 @@ pub trait Identify: Send + Sync + 'static {
 impl Edge {
     /// An edge of these parts.
     pub fn new(parts: EdgeParts) -> Arc<Self> {
-        let EdgeParts { hub, identify, origins, hosts, settings, metrics, socket, drain, stop } = parts;
+        let EdgeParts { hub, identify, origins, hosts, settings, metrics, dependencies, socket, drain, stop } = parts;
         let slots = Slots::new(settings.sockets_per_user, settings.sockets_per_address);
         let failed_auth = Arc::new(FailedAuth::new(hub.settings().rates.map(|rates| rates.failed_auth_per_minute)));
         Arc::new(Self {
@@ -139,6 +146,7 @@ impl Edge {
             slots,
             failed_auth,
             metrics,
+            dependencies,
             stop,
             sockets: TaskTracker::new(),
             socket: Arc::new(socket),

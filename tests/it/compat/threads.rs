@@ -122,3 +122,46 @@ async fn the_status_says_what_answers_and_a_refusal_comes_before_any_stream() {
     let (code, status) = caller.get("/status").await;
     assert_eq!((code, &status["status"], &status["models"]["openai"]["ok"]), (503, &json!("degraded"), &json!(false)), "{status}");
 }
+
+#[tokio::test]
+async fn what_agents_need_besides_the_hub_is_looked_at() {
+    let database = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let place = database.local_addr().expect("an address");
+    let sick = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let sick_place = sick.local_addr().expect("an address");
+    // Takes connections and never says a word: fine for `tcp`, too slow for `http`.
+    let silent = tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((connection, _)) = sick.accept().await {
+            held.push(connection);
+        }
+    });
+    let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address");
+    let hub = Hub::start(&[
+        ANONYMOUS,
+        ("AGENT_HUB_DEPENDENCIES__VECTORS__URL", &format!("tcp://{place}")),
+        ("AGENT_HUB_DEPENDENCIES__EMBEDDER__URL", &format!("http://{sick_place}/health")),
+        ("AGENT_HUB_DEPENDENCIES__CRM__URL", &format!("http://{free}/")),
+    ])
+    .await;
+    let (code, status) = Caller::of(&hub).get("/status").await;
+    let expected = json!({
+        "vectors": { "ok": true },
+        "embedder": { "ok": false, "reason": "it does not answer in time" },
+        "crm": { "ok": false, "reason": "it cannot be reached" }
+    });
+    assert_eq!((code, &status["status"], &status["dependencies"]), (200, &json!("degraded"), &expected));
+    assert_eq!(hub.http("GET", "/ready", "ada").await.0, 200, "none of them is required");
+    drop(hub);
+    silent.abort();
+
+    let mut hub = Hub::prepared(&[
+        ANONYMOUS,
+        ("AGENT_HUB_DEPENDENCIES__CRM__URL", &format!("http://{free}/")),
+        ("AGENT_HUB_DEPENDENCIES__CRM__REQUIRED", "true"),
+    ]);
+    hub.run().await;
+    let (code, ready) = hub.http("GET", "/ready", "ada").await;
+    assert_eq!((code, &ready["reasons"]), (503, &json!(["crm: it cannot be reached"])), "{ready}");
+    assert_eq!(Caller::of(&hub).get("/status").await.0, 503);
+}
