@@ -41,6 +41,8 @@ pub(super) struct Capabilities {
     max_concurrent_tasks: Option<u32>,
     /// Agents a session may name.
     agents: Vec<AgentInfo>,
+    /// Workflows a task may execute.
+    workflows: Vec<WorkflowInfo>,
     /// Characters of a prompt.
     max_prompt_length: usize,
     /// A task's deadline in milliseconds, unless it names its own.
@@ -65,6 +67,7 @@ pub(super) struct ToolInfo {
 
 /// An agent.
 #[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct AgentInfo {
     /// Its name.
     name: String,
@@ -72,6 +75,24 @@ pub(super) struct AgentInfo {
     description: String,
     /// The model that answers unless a session or task names one.
     model: String,
+    /// Tools it may always call and that are there, `delegate_task` and `ask_user` aside.
+    tools: Vec<String>,
+    /// Agents it hands work to.
+    sub_agents: Vec<String>,
+}
+
+/// A workflow.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct WorkflowInfo {
+    /// What `submit_task` calls it.
+    id: String,
+    /// For people.
+    name: String,
+    /// What it is for.
+    description: String,
+    /// JSON Schema of its input; `null`: anything.
+    #[schema(value_type = Object)]
+    input: Option<Value>,
 }
 
 /// That the process lives.
@@ -108,12 +129,30 @@ pub(super) struct Readiness {
 pub(super) async fn capabilities(State(edge): State<Arc<Edge>>, _: Who) -> Json<Capabilities> {
     let settings = edge.hub.settings();
     let model_of = |agent: &Agent| agent.model.as_ref().map_or_else(|| agent.provider.default_model(), Template::as_str).to_owned();
+    let tools_of = |agent: &Agent| {
+        // A name that follows the user context is not known here.
+        let names: Vec<String> = agent.tools.iter().map(|name| name.as_str().to_owned()).collect();
+        edge.hub.agents().tools().specs(&names).into_iter().map(|spec| spec.name).collect()
+    };
     let agents: Vec<AgentInfo> = edge
         .hub
         .agents()
         .iter()
-        .map(|agent| AgentInfo { name: agent.name.clone(), description: agent.description.clone(), model: model_of(agent) })
+        .map(|agent| AgentInfo {
+            name: agent.name.clone(),
+            description: agent.description.clone(),
+            model: model_of(agent),
+            tools: tools_of(agent),
+            sub_agents: agent.sub_agents.clone(),
+        })
         .collect();
+    let workflows = edge.hub.workflows().iter().map(|workflow| WorkflowInfo {
+        id: workflow.id.clone(),
+        name: workflow.name.clone(),
+        description: workflow.purpose.clone(),
+        input: workflow.input.clone(),
+    });
+    let workflows = workflows.collect();
     let mut models: Vec<String> = agents.iter().map(|agent| agent.model.clone()).collect();
     models.sort();
     models.dedup();
@@ -125,6 +164,7 @@ pub(super) async fn capabilities(State(edge): State<Arc<Edge>>, _: Who) -> Json<
         max_tasks_per_session: settings.tasks_per_session,
         max_concurrent_tasks: settings.tasks_per_user,
         agents,
+        workflows,
         max_prompt_length: settings.prompt_chars,
         default_timeout_ms: millis(settings.task_timeout),
         max_timeout_ms: millis(settings.max_task_timeout),

@@ -222,7 +222,7 @@ pub(super) async fn stream(
         let asked = Asked::read(&who, &headers, draft).map_err(problem)?;
         let (tokens, stops) = (asked.tokens, asked.cancel_on_disconnect);
         let run = asked.begin(&edge, &who).await?;
-        let guard = stops.then(|| CancelOnDrop::new(&edge.hub, &who, &run));
+        let guard = CancelOnDrop::unless(!stops, &edge.hub, &who, &run);
         let frames = Steps { task: run.task, tokens, thinking: String::new(), said: String::new(), guard };
         let listener = Listener { edge: &edge, who: &who, from, last_event_id: None };
         sse::adapted(listener, run.reader, frames).await
@@ -286,7 +286,7 @@ struct Steps {
     thinking: String,
     /// Said, and not known yet to be the answer.
     said: String,
-    guard: Option<CancelOnDrop>,
+    guard: CancelOnDrop,
 }
 
 impl Steps {
@@ -359,9 +359,7 @@ impl Steps {
     }
 
     fn done(&mut self, status: &str, out: &mut Vec<u8>) -> bool {
-        if let Some(guard) = &mut self.guard {
-            guard.disarm();
-        }
+        self.guard.disarm();
         block(out, &json!({ "type": "done", "job_id": self.task, "status": status }));
         true
     }

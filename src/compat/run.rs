@@ -113,8 +113,9 @@ pub(super) struct CancelOnDrop {
 }
 
 impl CancelOnDrop {
-    pub(super) fn new(hub: &Hub, who: &Principal, run: &Run) -> Self {
-        Self { hub: hub.clone(), who: who.clone(), session: run.session, task: Some(run.task) }
+    /// Of this run, unless whoever asked for it will be back.
+    pub(super) fn unless(stays: bool, hub: &Hub, who: &Principal, run: &Run) -> Self {
+        Self { hub: hub.clone(), who: who.clone(), session: run.session, task: (!stays).then_some(run.task) }
     }
 
     /// The task has ended.

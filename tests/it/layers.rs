@@ -3,21 +3,22 @@
 use std::{fs, path::Path};
 
 /// What each layer may name of the crate besides itself.
-const MAY_USE: [(&str, &[&str]); 14] = [
+const MAY_USE: [(&str, &[&str]); 15] = [
     ("store", &[]),
     ("provider", &[]),
     ("workspace", &[]),
     // Of the provider only how a model is told of a tool.
     ("tool", &["provider", "workspace", "schema", "outbound"]),
     ("outbound", &[]),
+    ("dependencies", &[]),
     ("expression", &[]),
     ("duration", &[]),
     ("schema", &[]),
     ("workflow", &["expression", "duration", "schema"]),
     ("runtime", &["store", "provider", "tool", "expression", "workflow", "schema"]),
-    ("transport", &["runtime", "api"]),
+    ("transport", &["runtime", "api", "dependencies"]),
     // Of the store only the shapes that the runtime hands through: records and why something failed. Of tools what there is.
-    ("api", &["runtime", "transport", "store", "provider", "tool"]),
+    ("api", &["runtime", "transport", "store", "provider", "tool", "dependencies"]),
     // Of the store only the records of sessions that the runtime hands through.
     ("compat", &["runtime", "transport", "api", "workflow", "tool", "store"]),
     ("auth", &["runtime", "config"]),

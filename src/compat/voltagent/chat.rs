@@ -6,7 +6,7 @@ use agent_hub_protocol::{Epoch, ErrorCode, Event, EventBody, SessionId, TaskId, 
 use axum::{
     Json,
     extract::{Path, RawQuery, State},
-    http::{HeaderName, HeaderValue, StatusCode},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode},
     response::{IntoResponse, Response},
 };
 use serde_json::json;
@@ -49,17 +49,18 @@ pub(super) async fn send(
     Who(who): Who,
     from: ClientAddress,
     Path(id): Path<String>,
+    headers: HeaderMap,
     draft: ApiDraft<Request>,
 ) -> Response {
     let work = async {
-        let asked = asked(&edge, &who, &id, draft, Want::Chat)?;
+        let asked = asked(&edge, &who, &id, &headers, draft, Want::Chat)?;
         if asked.resumable && asked.conversation.is_none() {
             let refusal = crate::runtime::Refusal::invalid("options.conversationId", "A resumable stream needs a conversationId");
             return Err(problem(refusal));
         }
-        let resumable = asked.resumable;
+        let stays = asked.resumable || asked.named;
         let run = run::start(&edge, &who, asked.session, asked.task).await?;
-        let guard = (!resumable).then(|| CancelOnDrop::new(&edge.hub, &who, &run));
+        let guard = (!stays).then(|| CancelOnDrop::unless(false, &edge.hub, &who, &run));
         let frames = ChatFrames::new(run.task, guard);
         respond(Listener { edge: &edge, who: &who, from, last_event_id: None }, run.reader, frames).await
     };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     extract::{Path, State},
+    http::HeaderMap,
     response::{IntoResponse, Response},
 };
 use serde_json::{Map, Value, json};
@@ -15,7 +16,7 @@ use super::{
     views,
 };
 use crate::{
-    api::support::limited,
+    api::support::{idempotency_key, limited},
     compat::run::{self, CancelOnDrop, Run, problem},
     runtime::{Issues, Principal, rate::RateCategory},
     transport::{
@@ -43,9 +44,15 @@ struct Answer {
         (status = 404, description = "Agent not found"), (status = 500, description = "The agent failed")
     )
 )]
-pub(super) async fn text(State(edge): State<Arc<Edge>>, Who(who): Who, Path(id): Path<String>, draft: ApiDraft<Request>) -> Response {
+pub(super) async fn text(
+    State(edge): State<Arc<Edge>>,
+    Who(who): Who,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    draft: ApiDraft<Request>,
+) -> Response {
     let work = async {
-        let answer = whole(&edge, &who, &id, draft, Want::Text).await?;
+        let answer = whole(&edge, &who, &id, &headers, draft, Want::Text).await?;
         let (text, usage) = match &answer.whole.end {
             Some(End::Completed { result, usage }) => (result.clone(), *usage),
             _ => return Err(failed(&answer.whole)),
@@ -76,9 +83,15 @@ pub(super) async fn text(State(edge): State<Arc<Edge>>, Who(who): Who, Path(id):
         (status = 404, description = "Agent not found"), (status = 500, description = "The agent failed, or its answer does not fit the schema")
     )
 )]
-pub(super) async fn object(State(edge): State<Arc<Edge>>, Who(who): Who, Path(id): Path<String>, draft: ApiDraft<Request>) -> Response {
+pub(super) async fn object(
+    State(edge): State<Arc<Edge>>,
+    Who(who): Who,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    draft: ApiDraft<Request>,
+) -> Response {
     let work = async {
-        let answer = whole(&edge, &who, &id, draft, Want::Object).await?;
+        let answer = whole(&edge, &who, &id, &headers, draft, Want::Object).await?;
         let Some(End::Completed { result, usage }) = &answer.whole.end else { return Err(failed(&answer.whole)) };
         Ok(Reply::of(json!({
             "object": result,
@@ -108,9 +121,10 @@ pub(super) async fn stream(
     Who(who): Who,
     from: ClientAddress,
     Path(id): Path<String>,
+    headers: HeaderMap,
     draft: ApiDraft<Request>,
 ) -> Response {
-    limited(&edge, RateCategory::Task, &who, streamed(&edge, &who, from, &id, draft, Want::Text)).await
+    limited(&edge, RateCategory::Task, &who, streamed(&edge, &who, from, &id, &headers, draft, Want::Text)).await
 }
 
 /// Stream an object
@@ -128,9 +142,10 @@ pub(super) async fn stream_object(
     Who(who): Who,
     from: ClientAddress,
     Path(id): Path<String>,
+    headers: HeaderMap,
     draft: ApiDraft<Request>,
 ) -> Response {
-    limited(&edge, RateCategory::Task, &who, streamed(&edge, &who, from, &id, draft, Want::Object)).await
+    limited(&edge, RateCategory::Task, &who, streamed(&edge, &who, from, &id, &headers, draft, Want::Object)).await
 }
 
 async fn streamed(
@@ -138,12 +153,13 @@ async fn streamed(
     who: &Principal,
     from: ClientAddress,
     id: &str,
+    headers: &HeaderMap,
     draft: ApiDraft<Request>,
     want: Want,
 ) -> Result<Response, Problem> {
-    let Asked { session, task, .. } = asked(edge, who, id, draft, want)?;
+    let Asked { session, task, named, .. } = asked(edge, who, id, headers, draft, want)?;
     let run = run::start(edge, who, session, task).await?;
-    let guard = CancelOnDrop::new(&edge.hub, who, &run);
+    let guard = CancelOnDrop::unless(named, &edge.hub, who, &run);
     let frames = match want {
         Want::Object => AnswerFrames::of_object(run.task, guard),
         Want::Text | Want::Chat => AnswerFrames::of_text(run.task, guard),
@@ -152,10 +168,17 @@ async fn streamed(
     Ok(sse::adapted(listener, run.reader, frames).await?.into_response())
 }
 
-async fn whole(edge: &Arc<Edge>, who: &Principal, id: &str, draft: ApiDraft<Request>, want: Want) -> Result<Answer, Problem> {
-    let Asked { session, task, user_context, conversation, .. } = asked(edge, who, id, draft, want)?;
+async fn whole(
+    edge: &Arc<Edge>,
+    who: &Principal,
+    id: &str,
+    headers: &HeaderMap,
+    draft: ApiDraft<Request>,
+    want: Want,
+) -> Result<Answer, Problem> {
+    let Asked { session, task, user_context, conversation, named, .. } = asked(edge, who, id, headers, draft, want)?;
     let mut run = run::start(edge, who, session, task).await?;
-    let mut guard = CancelOnDrop::new(&edge.hub, who, &run);
+    let mut guard = CancelOnDrop::unless(named, &edge.hub, who, &run);
     let mut whole = Whole::default();
     let task = run.task;
     // Dropped with the connection.
@@ -165,11 +188,19 @@ async fn whole(edge: &Arc<Edge>, who: &Principal, id: &str, draft: ApiDraft<Requ
 }
 
 /// The request, read for an agent that is there.
-pub(super) fn asked(edge: &Edge, who: &Principal, id: &str, draft: ApiDraft<Request>, want: Want) -> Result<Asked, Problem> {
+pub(super) fn asked(
+    edge: &Edge,
+    who: &Principal,
+    id: &str,
+    headers: &HeaderMap,
+    draft: ApiDraft<Request>,
+    want: Want,
+) -> Result<Asked, Problem> {
     agents::find(edge, id)?;
     let ApiDraft(request, issues): ApiDraft<Request> = draft;
-    let issues: Issues = issues;
-    request.read(who, id, want, rules(edge), issues).map_err(problem)
+    let mut issues: Issues = issues;
+    let key = issues.note(idempotency_key(headers));
+    request.read(who, id, want, key.as_deref(), rules(edge), issues).map_err(problem)
 }
 
 pub(super) fn rules(edge: &Edge) -> Rules<'_> {

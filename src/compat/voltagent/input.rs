@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::{DIALECT, id_of, text_of};
 use crate::runtime::{
     Issues, Principal, Refusal, RuntimeSettings,
-    admission::{NewSession, NewTask},
+    admission::{NewSession, NewTask, derived_uuid},
     agent::Agents,
     options::{self, Kind, Rule},
 };
@@ -61,6 +61,8 @@ pub(super) struct Asked {
     pub(super) user_context: Map<String, Value>,
     pub(super) conversation: Option<String>,
     pub(super) resumable: bool,
+    /// Whoever asks has named the request, and comes back to it: hanging up is no reason to stop.
+    pub(super) named: bool,
 }
 
 /// How the request is to be read.
@@ -84,7 +86,15 @@ impl Request {
     ///
     /// # Errors
     /// `invalid_message` with all fields that are wrong.
-    pub(super) fn read(self, who: &Principal, agent: &str, want: Want, rules: Rules<'_>, mut issues: Issues) -> Result<Asked, Refusal> {
+    pub(super) fn read(
+        self,
+        who: &Principal,
+        agent: &str,
+        want: Want,
+        key: Option<&str>,
+        rules: Rules<'_>,
+        mut issues: Issues,
+    ) -> Result<Asked, Refusal> {
         let mut options = self.options.unwrap_or_default();
         flatten_memory(&mut options);
         options::check(&options, RULES, &mut issues);
@@ -102,8 +112,9 @@ impl Request {
         let context = before.filter(|_| conversation.is_none());
         let session = match &conversation {
             Some(conversation) => SessionId::from_uuid(id_of(who.user(), "conversation", &[agent, &user, conversation])),
-            None => SessionId::random(),
+            None => key.map_or_else(SessionId::random, |key| SessionId::from_uuid(id_of(who.user(), "key", &[agent, key]))),
         };
+        let named = key.map(|key| TaskId::from_uuid(derived_uuid(who.user(), "task", key)));
         let metadata = json!({ "dialect": DIALECT, "userId": user, "conversationId": conversation });
         let name: String = prompt.chars().filter(|c| !c.is_control()).take(NAME_CHARS).collect();
         let create = CreateSession {
@@ -119,7 +130,7 @@ impl Request {
         let submit = SubmitTask {
             session_id: None,
             prompt: Some(prompt),
-            task_id: Some(TaskId::random()),
+            task_id: Some(named.unwrap_or_else(TaskId::random)),
             on_busy: Some(if want == Want::Chat { OnBusy::Interrupt } else { OnBusy::Queue }),
             options: Some(with_defaults(options)),
             timeout_ms: None,
@@ -131,8 +142,8 @@ impl Request {
         // The API knows no bound but the body's.
         let settings = RuntimeSettings { prompt_chars: usize::MAX, ..rules.settings.clone() };
         let task = issues.finish(NewTask::check(submit, &settings, rules.workflows))?;
-        let task = NewTask { counted: false, id_chosen: false, ..task };
-        Ok(Asked { session, task, user_context, conversation, resumable })
+        let task = NewTask { counted: false, id_chosen: named.is_some(), ..task };
+        Ok(Asked { session, task, user_context, conversation, resumable, named: named.is_some() })
     }
 }
 

@@ -72,6 +72,10 @@ async fn a_script_runs_says_things_and_has_a_result() {
     }
     let (_, capabilities) = hub.http("GET", "/api/v1/agents/capabilities", "ada").await;
     let tools = capabilities["tools"].as_array().expect("a list");
+    let agents = capabilities["agents"].as_array().expect("a list");
+    let assistant = agents.iter().find(|agent| agent["name"] == "assistant").expect("configured");
+    assert_eq!((&assistant["tools"], &assistant["subAgents"]), (&json!(["code_execution"]), &json!([])));
+    assert_eq!(capabilities["workflows"], json!([]));
     let available = |name: &str| tools.iter().find(|tool| tool["name"] == name).map(|tool| &tool["available"]);
     assert_eq!((available("code_execution"), available("web_search")), (Some(&json!(true)), Some(&json!(false))));
 }

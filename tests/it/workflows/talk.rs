@@ -296,6 +296,10 @@ async fn an_execution_is_repeated_from_a_step_in_the_same_session() {
     let ack = ada.done(execute("expense", json!({ "amount": 10, "who": "Eve" }))).await;
     let first = ack["taskId"].as_str().expect("an id").to_owned();
     assert_eq!(ada.end_of(&first).await["type"], "task_completed");
+    let (_, capabilities) = hub.http("GET", "/api/v1/agents/capabilities", "ada").await;
+    let workflow = &capabilities["workflows"][0];
+    assert_eq!((&workflow["id"], &workflow["name"]), (&json!("expense"), &json!("Expense approval")));
+    assert_eq!(workflow["input"]["required"], json!(["amount", "who"]));
     let path = |task: &str| format!("/api/v1/agents/tasks/{task}/replay");
     let chosen = new_id();
     let again = json!({ "stepId": "note", "input": "by hand", "taskId": chosen });

@@ -241,7 +241,7 @@ async fn what_this_hub_does_not_have_is_said_so() {
     let (mut ada, _) = hub.session("ada").await;
     ada.refused(json!({"type": "submit_task", "workflow": "w", "input": {}}), "invalid_message").await;
     let task = ada.submit("/hang 1").await;
-    ada.refused(json!({"type": "tool_result", "taskId": task, "callId": "c1", "output": 1}), "not_supported").await;
+    ada.refused(json!({"type": "tool_result", "taskId": task, "callId": "c1", "output": 1}), "not_found").await;
     ada.refused(json!({"type": "tool_result", "taskId": new_id(), "callId": "c1", "output": 1}), "task_not_found").await;
     ada.done(json!({"type": "cancel_task", "taskId": task})).await;
     ada.end_of(&task).await;

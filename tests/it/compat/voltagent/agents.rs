@@ -351,3 +351,27 @@ async fn a_slow_stream_is_read_as_it_is_made() {
     let read = until(&mut response, "\"type\":\"text\"").await;
     assert!(!read.contains("finish"), "{read}");
 }
+
+#[tokio::test]
+async fn a_request_with_a_key_is_answered_once_however_often_it_is_made() {
+    let (hub, vendor) = Hub::with_vendor(&[ANONYMOUS]).await;
+    let caller = Caller::of(&hub);
+    let ask = |path: &str, key: &str, body: &Value| caller.request(path, body).header("Idempotency-Key", key).send();
+    let body = json!({ "input": "/tokens 30 /pace 10" });
+    let calls = || vendor.counters().calls;
+    // The first answer is lost on its way; the second asks for the same.
+    let lost = tokio::time::timeout(std::time::Duration::from_millis(150), ask("/agents/assistant/text", "k1", &body)).await;
+    assert!(lost.is_err(), "it takes 300 ms to make");
+    let (one, two) = tokio::join!(ask("/agents/assistant/text", "k1", &body), ask("/agents/assistant/text", "k1", &body));
+    let one: Value = one.expect("an answer").json().await.expect("JSON");
+    let two: Value = two.expect("an answer").json().await.expect("JSON");
+    assert_eq!((&one["success"], &one), (&json!(true), &two));
+    assert_eq!(calls(), 1);
+    let streamed = ask("/agents/assistant/stream", "k2", &body).await.expect("an answer").text().await.expect("the stream");
+    let again = ask("/agents/assistant/stream", "k2", &body).await.expect("an answer").text().await.expect("the stream");
+    assert_eq!((streamed == again, calls()), (true, 2), "told again from the log");
+    let other = ask("/agents/assistant/text", "k1", &json!({ "input": "something else" })).await.expect("an answer");
+    assert_eq!(other.status(), 409);
+    let long = ask("/agents/assistant/text", &"k".repeat(256), &body).await.expect("an answer");
+    assert_eq!((long.status().as_u16(), calls()), (400, 2));
+}
