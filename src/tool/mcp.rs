@@ -83,11 +83,9 @@ struct Server {
     config: McpConfig,
     tools: ArcSwap<Arc<[SharedTool]>>,
     /// Whom calls are made to.
-    peer: ArcSwapOption<Peer<RoleClient>>,
+    connection: ArcSwapOption<Connection>,
     /// What each tool was when it was first seen, by its own name.
     pins: Mutex<BTreeMap<String, Pin>>,
-    /// Something is wrong with the connection.
-    broken: Notify,
     /// How often it was tried to connect it, whatever came of that.
     tried: watch::Sender<u64>,
 }
@@ -110,9 +108,8 @@ impl McpServer {
         Self(Arc::new(Server {
             config,
             tools: ArcSwap::from_pointee(Arc::new([]) as Arc<[SharedTool]>),
-            peer: ArcSwapOption::empty(),
+            connection: ArcSwapOption::empty(),
             pins: Mutex::default(),
-            broken: Notify::new(),
             tried: watch::Sender::new(0),
         }))
     }
@@ -204,14 +201,23 @@ impl Tool for McpTool {
     }
 }
 
+/// A connection that stands, or has just broken.
+struct Connection {
+    peer: Peer<RoleClient>,
+    /// A call has found that something is wrong with it. Its own: what is said of an old one must not end the next.
+    broken: Notify,
+    /// It is given up: nothing that was asked over it will be answered.
+    gone: CancellationToken,
+}
+
 impl Server {
     /// Whom to call; waits a little for a server that is being connected again.
-    async fn peer_soon(&self) -> Option<Arc<Peer<RoleClient>>> {
+    async fn connection_soon(&self) -> Option<Arc<Connection>> {
         let mut tried = self.tried.subscribe();
         let connected = async {
             loop {
-                if let Some(peer) = self.peer.load_full() {
-                    return Some(peer);
+                if let Some(connection) = self.connection.load_full() {
+                    return Some(connection);
                 }
                 tried.changed().await.ok()?;
             }
@@ -222,18 +228,22 @@ impl Server {
     /// Makes a call. When it is dropped the server is told that nobody waits for the answer.
     async fn call(&self, tool: String, call: Invocation) -> Result<Value, ToolError> {
         let gone = || ToolError::new(ToolErrorCode::Unavailable, format!("The MCP server {} cannot be reached", self.config.name));
-        let peer = self.peer_soon().await.ok_or_else(gone)?;
+        let connection = self.connection_soon().await.ok_or_else(gone)?;
         let mut meta = RequestMetaObject::new();
         meta.0.0.insert(IDEMPOTENCY_KEY.to_owned(), call.idempotency_key().into());
         let mut request = CallToolRequestParams::new(tool);
         (request.meta, request.arguments) = (Some(meta), Some(call.arguments));
-        match peer.call_tool_once(request).await {
+        let answer = tokio::select! {
+            answer = connection.peer.call_tool_once(request) => answer,
+            () = connection.gone.cancelled() => return Err(gone()),
+        };
+        match answer {
             Ok(CallToolResponse::Complete(result)) => answered(result),
             Ok(_) => Err(ToolError::new(ToolErrorCode::Failed, "The MCP server asks for something this hub does not have")),
             Err(ServiceError::McpError(error)) => Err(ToolError::new(ToolErrorCode::Failed, error.message.to_string())),
             Err(error) => {
                 tracing::debug!(server = %self.config.name, %error, "a call of an MCP server broke off");
-                self.broken.notify_one();
+                connection.broken.notify_one();
                 Err(gone())
             }
         }

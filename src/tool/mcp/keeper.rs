@@ -17,7 +17,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{McpPlace, Server};
+use super::{Connection, McpPlace, Server};
 
 /// To start it, and to list its tools.
 const CONNECT: Duration = Duration::from_secs(20);
@@ -32,6 +32,14 @@ const ANSWER_BYTES: usize = 64 * 1024 * 1024;
 const LINE_BYTES: usize = 1000;
 
 type Running = RunningService<RoleClient, Handler>;
+
+/// A server that has just been connected.
+struct Connected {
+    running: Running,
+    connection: Arc<Connection>,
+    /// Of a program: its standard error.
+    said: Option<ChildStderr>,
+}
 
 /// Hears what the server says by itself.
 #[derive(Clone)]
@@ -60,11 +68,9 @@ pub(super) async fn keep(server: &Arc<Server>, stop: &CancellationToken) {
         };
         server.tried.send_modify(|times| *times += 1);
         match connected {
-            Ok((running, said)) => {
+            Ok(connected) => {
                 pause = FIRST_PAUSE;
-                let stopped = attend(server, running, said, &changed, stop).await;
-                server.peer.store(None);
-                if stopped {
+                if attend(server, connected, &changed, stop).await {
                     return;
                 }
                 tracing::warn!(server = %name, "an MCP server is gone; it is connected again");
@@ -81,7 +87,7 @@ pub(super) async fn keep(server: &Arc<Server>, stop: &CancellationToken) {
     }
 }
 
-async fn connect(server: &Arc<Server>, changed: Arc<Notify>) -> Result<(Running, Option<ChildStderr>), String> {
+async fn connect(server: &Arc<Server>, changed: Arc<Notify>) -> Result<Connected, String> {
     let handler = Handler { changed };
     let (running, said) = match &server.config.place {
         McpPlace::Program { command, arguments, environment } => {
@@ -111,31 +117,43 @@ async fn connect(server: &Arc<Server>, changed: Arc<Notify>) -> Result<(Running,
     };
     let listed = running.peer().list_all_tools().await.map_err(|error| format!("its tools cannot be listed: {error}"))?;
     server.take(listed);
-    server.peer.store(Some(Arc::new(running.peer().clone())));
-    Ok((running, said))
+    let connection = Connection { peer: running.peer().clone(), broken: Notify::new(), gone: CancellationToken::new() };
+    let connection = Arc::new(connection);
+    // Before it is said that it was tried: whoever waits for that looks for this then.
+    server.connection.store(Some(Arc::clone(&connection)));
+    Ok(Connected { running, connection, said })
 }
 
 /// Stays with a connected server until it is gone or `stop`; true for the latter.
-async fn attend(server: &Arc<Server>, running: Running, said: Option<ChildStderr>, changed: &Notify, stop: &CancellationToken) -> bool {
-    let peer = running.peer().clone();
+async fn attend(server: &Arc<Server>, connected: Connected, changed: &Notify, stop: &CancellationToken) -> bool {
+    let Connected { running, connection, said } = connected;
     let end = running.cancellation_token();
     let mut gone = std::pin::pin!(running.waiting());
     let mut logged = std::pin::pin!(log(&server.config.name, said));
+    let mut over = false;
     let stopped = loop {
         tokio::select! {
             () = stop.cancelled() => break true,
-            _ = &mut gone => return false,
-            () = server.broken.notified() => break false,
+            _ = &mut gone => {
+                over = true;
+                break false;
+            }
+            () = connection.broken.notified() => break false,
             () = &mut logged => {}
-            () = changed.notified() => match timeout(CONNECT, peer.list_all_tools()).await {
+            () = changed.notified() => match timeout(CONNECT, connection.peer.list_all_tools()).await {
                 Ok(Ok(listed)) => server.take(listed),
                 _ => break false,
             },
         }
     };
-    end.cancel();
-    // One that does not go is killed when it is dropped.
-    let _ = timeout(GOODBYE, gone).await;
+    // Nobody is sent to it any more, and who waits for it does not.
+    server.connection.store(None);
+    connection.gone.cancel();
+    if !over {
+        end.cancel();
+        // One that does not go is killed when it is dropped.
+        let _ = timeout(GOODBYE, gone).await;
+    }
     stopped
 }
 
