@@ -245,13 +245,14 @@ async fn replayed(
     let asked = SubmitTask {
         task_id: chosen.or(derived),
         options: queued.options,
-        timeout_ms: Some(queued.timeout_ms),
         workflow: queued.workflow,
         input: queued.input,
         ..SubmitTask::default()
     };
     let new = NewTask::check(asked, edge.hub.settings(), edge.hub.workflows())?;
-    accept(edge, who, session, NewTask { execution: Some(execution), ..new }).await
+    // The deadline that was taken then is taken again.
+    let timeout = Some(Duration::from_millis(queued.timeout_ms));
+    accept(edge, who, session, NewTask { execution: Some(execution), timeout, ..new }).await
 }
 
 /// Get a task's status and result

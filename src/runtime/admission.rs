@@ -314,6 +314,8 @@ pub fn check_tools(tools: Vec<String>) -> Result<Vec<String>, Refusal> {
 /// `invalid_message`: a name that vendors do not take, that the hub has itself, or that is there twice; a schema that is none, or not of an
 /// object. `quota_exceeded`: too many.
 pub fn check_client_tools(tools: Vec<ClientTool>, agents: &Agents) -> Result<Vec<ClientTool>, Refusal> {
+    // First: what follows is not cheap.
+    check_client_tools_together(&tools)?;
     for (at, tool) in tools.iter().enumerate() {
         let name = &tool.name;
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
@@ -336,7 +338,6 @@ pub fn check_client_tools(tools: Vec<ClientTool>, agents: &Agents) -> Result<Vec
             }
         }
     }
-    check_client_tools_together(&tools)?;
     Ok(tools)
 }
 

@@ -84,6 +84,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 self.following.retain(|following| following.session != session);
                 self.attaching.retain(|under_way| under_way.session != session);
                 self.executors.retain(|executing| executing.session != session);
+                if self.commands.is_empty() {
+                    self.void.clear();
+                } else {
+                    self.void.push((session, self.attaches));
+                }
                 let done = Done { session, task: None, seq: None, repeated: false };
                 self.complete(Completed { asked: asked.take(), outcome: Outcome::Done(Ok(done)) });
                 Ok(())
@@ -329,7 +334,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// The newest list of tools counts, whichever answer is through first.
     fn execute(&mut self, new: Executing) {
-        if self.executors.iter().any(|executing| executing.session == new.session && executing.number > new.number) {
+        let newer = |executing: &Executing| executing.session == new.session && executing.number > new.number;
+        let void = self.void.iter().any(|(session, number)| *session == new.session && *number >= new.number);
+        if void || self.executors.iter().any(newer) {
             return;
         }
         self.executors.retain(|executing| executing.session != new.session);

@@ -172,6 +172,8 @@ struct Connection<S> {
     commands: FuturesUnordered<BoxFuture<'static, Completed>>,
     /// Sessions it executes tools for, with the number of the command that said so.
     executors: Vec<Executing>,
+    /// Sessions that were detached while commands were under way: lists of tools up to this number are void.
+    void: Vec<(SessionId, u64)>,
     /// Frames about the connection. Bounded by the commands in flight and a few of the connection's own.
     control: VecDeque<Message>,
     /// Acknowledged cancels, until their session's reader has passed the event they name: no token comes behind such an `ack`.
@@ -262,6 +264,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             attaches: 0,
             commands: FuturesUnordered::new(),
             executors: Vec::new(),
+            void: Vec::new(),
             control: VecDeque::new(),
             held: Vec::new(),
             flushing: false,
@@ -511,6 +514,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// A reader has nothing more to read here. A session that this node let go of is attached again, from where the reader stood.
     fn lose(&mut self, at: usize, error: &ReadError) {
         let lost = self.following.swap_remove(at);
+        if matches!(error, ReadError::End(TailEnd::Erased)) {
+            self.executors.retain(|executing| executing.session != lost.session);
+        }
         let again = match error {
             ReadError::End(TailEnd::Erased) => return,
             ReadError::End(TailEnd::Lost) => Duration::ZERO,

@@ -117,6 +117,11 @@ async fn one_is_asked_the_next_when_it_goes_and_the_first_result_counts() {
     drop(second);
     let again = first.until("tool_offered").await;
     assert_eq!(again["callId"], offer["callId"], "the same call");
+    // One that leaves before it is answered provides nothing.
+    let mut brief = hub.connect("ada").await;
+    brief.say(provide(&session, &[location()])).await;
+    brief.say(json!({"type": "detach_session", "sessionId": session})).await;
+    brief.done(json!({"type": "attach_session", "sessionId": session})).await;
     // It stops following, and nobody else is there until it comes back.
     first.done(json!({"type": "detach_session", "sessionId": session})).await;
     first.attach(&session, None).await;
@@ -131,6 +136,7 @@ async fn one_is_asked_the_next_when_it_goes_and_the_first_result_counts() {
     let given = events_of(&onlooker, &session, "tool_result");
     assert_eq!(given.iter().map(|event| &event["data"]["output"]).collect::<Vec<_>>(), ["Lyon"]);
     onlooker.refused(result(&offer, json!("Rome")), "already_terminal").await;
+    assert!(!brief.log.iter().any(|frame| frame.contains("\"tool_offered\"")), "who has left is offered nothing");
     assert!(!onlooker.log.iter().any(|frame| frame.contains("\"tool_offered\"")), "who provides nothing is offered nothing");
 }
 
@@ -206,14 +212,17 @@ async fn rules_of_approval_hold_and_calls_run_side_by_side() {
     assert!(offers.iter().all(|offer| offer["tool"] == "scroll_up"), "what a person has to allow is not offered before: {offers:?}");
     let request =
         events_of(&ada, &session, "input_requested").into_iter().find(|event| event["data"]["kind"] == "approval").expect("asked");
-    let answer = json!({"type": "respond_input", "taskId": task, "requestId": request["data"]["requestId"], "outcome": "accept"});
+    let mut answer = json!({"type": "respond_input", "taskId": task, "requestId": request["data"]["requestId"], "outcome": "accept"});
+    answer["editedArguments"] = json!({"precise": "very"});
+    ada.refused(answer.clone(), "invalid_message").await;
+    answer["editedArguments"] = json!({"precise": false});
     ada.done(answer).await;
     // In another order than they were made in; the approved one is decided on when the task goes on.
     for offer in offers.drain(..).rev() {
         ada.done(result(&offer, json!("done"))).await;
     }
     let approved = ada.until("tool_offered").await;
-    assert_eq!(approved["tool"], "get_location");
+    assert_eq!((&approved["tool"], &approved["arguments"]), (&json!("get_location"), &json!({"precise": false})));
     ada.done(result(&approved, Value::Null)).await;
     assert_eq!(ada.end_of(&task).await["type"], "task_completed");
     let calls: BTreeSet<String> =

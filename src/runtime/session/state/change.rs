@@ -27,7 +27,8 @@ use crate::{
         },
         settings::RuntimeSettings,
     },
-    tool::{ToolError, ToolErrorCode, Toolbox},
+    schema,
+    tool::{ToolError, ToolErrorCode, misfit},
     workflow::Workflows,
 };
 
@@ -178,7 +179,7 @@ impl SessionState {
 
         let jumps = matches!(new.on_busy, OnBusy::Interrupt | OnBusy::Rollback);
         let place = if jumps { self.line.len().min(1) } else { self.line.len() };
-        let queued = new.queued(u32::try_from(place).unwrap_or(u32::MAX), self.usual_timeout(lookup));
+        let queued = new.queued(u32::try_from(place).unwrap_or(u32::MAX), self.usual_timeout(new.execution.is_some(), lookup));
         let entry =
             TaskEntry { session: self.id, owner: self.owner.clone(), first_seq: self.head + 1, fingerprint: task_fingerprint(&queued) };
         out.writes.push(entry.write(new.id));
@@ -189,14 +190,14 @@ impl SessionState {
         Ok(self.done(Some(new.id), Some(seq)))
     }
 
-    /// The deadline of a task that names none.
-    fn usual_timeout(&self, lookup: &Lookup<'_>) -> Duration {
-        let of_agent = lookup.agents.of_session(&self.agent).ok().and_then(|agent| agent.timeout);
+    /// The deadline of a task that names none: of an execution of a workflow it is not its agent's.
+    fn usual_timeout(&self, executes: bool, lookup: &Lookup<'_>) -> Duration {
+        let of_agent = lookup.agents.of_session(&self.agent).ok().filter(|_| !executes).and_then(|agent| agent.timeout);
         of_agent.unwrap_or(lookup.settings.task_timeout)
     }
 
     fn submitted_before(&self, new: &NewTask, lookup: &Lookup<'_>) -> Result<Option<Answer>, Refusal> {
-        let fingerprint = task_fingerprint(&new.queued(0, self.usual_timeout(lookup)));
+        let fingerprint = task_fingerprint(&new.queued(0, self.usual_timeout(new.execution.is_some(), lookup)));
         if let Some(task) = self.task(new.id) {
             let same = task.fingerprint == fingerprint;
             return if same { Ok(Some(self.repeated(Some(new.id), Some(task.first_seq)))) } else { Err(conflict("task")) };
@@ -306,7 +307,7 @@ impl SessionState {
         }
         if answer.outcome == InputOutcome::Accept {
             check_payload(&request, answer)?;
-            self.check_edit(&request, answer, lookup.agents.tools())?;
+            self.check_edit(&request, answer, lookup.agents)?;
         }
         let resolved = InputResolved {
             request_id: request.request_id.clone(),
@@ -320,14 +321,20 @@ impl SessionState {
     }
 
     /// The complaint about edited arguments, where there are any and the tool does not take them.
-    fn check_edit(&self, request: &InputRequested, answer: &RespondInput, tools: &Toolbox) -> Result<(), Refusal> {
+    fn check_edit(&self, request: &InputRequested, answer: &RespondInput, agents: &Agents) -> Result<(), Refusal> {
         let Some(edited) = &answer.edited_arguments else { return Ok(()) };
         if request.kind != InputKind::Approval {
             return Err(Refusal::invalid("editedArguments", "The request is not about a call"));
         }
         let call = self.open_calls(answer.task_id).into_iter().find(|call| Some(&call.id) == request.call_id.as_ref());
         let tool = call.map(|call| call.tool).unwrap_or_default();
-        tools.check(&tool, edited).map(drop).map_err(|error| Refusal::invalid("editedArguments", error.message))
+        let (id, hubs) = (answer.task_id, agents.tools());
+        let of_client = agents.of_session(self.agent_of(id)).ok().and_then(|agent| self.client_tool(id, &agent, &tool));
+        let fit = match of_client.filter(|_| !hubs.has(&tool)) {
+            Some(spec) => schema::check(&spec.parameters, edited).map_err(misfit),
+            None => hubs.check(&tool, edited).map(drop),
+        };
+        fit.map_err(|error| Refusal::invalid("editedArguments", error.message))
     }
 
     /// Records how a request ended and lets the task go on when it was the last one.

@@ -77,7 +77,7 @@ impl SessionState {
             return Err(Refusal::new(ErrorCode::NotFound, "The task has no such call that waits for a client"));
         };
         let result = match error {
-            Some(error) => Err(ToolError::new(ToolErrorCode::Failed, error.clone())),
+            Some(error) => Err(ToolError::new(ToolErrorCode::Failed, short(error))),
             None => Ok(bounded(readable(output.clone().unwrap_or_default()))),
         };
         let (request_id, outcome) = (request.request_id.clone(), ResolvedOutcome::Accept);
@@ -99,6 +99,14 @@ impl SessionState {
         let body = SessionUpdated { name: None, tags: None, metadata: None, model: None, client_tools: Some(all) };
         let seq = self.emit(out, None, EventBody::SessionUpdated(body));
         Ok(self.done(None, Some(seq)))
+    }
+}
+
+/// What went wrong, no longer than a model is told.
+fn short(error: &str) -> String {
+    match bounded(Value::from(error)) {
+        Value::String(text) => text,
+        other => other.to_string(),
     }
 }
 

@@ -125,7 +125,9 @@ impl SessionState {
         let room = PARALLEL_CHILDREN.saturating_sub(self.active.len() - 1);
         let ready = |id: &TaskId| {
             let runs = self.task(*id).is_some_and(|task| matches!(task.status, TaskStatus::Queued | TaskStatus::Running));
-            runs && self.active_of(*id).is_none()
+            // Nothing begins under what is being stopped.
+            let stopping = |of: TaskId| self.active_of(of).is_some_and(|active| active.stop.is_some());
+            runs && self.active_of(*id).is_none() && !self.ancestors(*id).into_iter().any(stopping)
         };
         self.descendants(root.task).into_iter().filter(ready).take(room).collect()
     }
