@@ -464,7 +464,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             let polled = self.following[at].reader.poll_next(cx, room, &mut batch);
             any |= !batch.is_empty();
             for event in batch.drain(..) {
+                let last_of_replay = self.following[at].until == Some(event.seq);
                 self.send(frames::event(event.text), &mut room)?;
+                // What was read with it and is newer comes behind.
+                if last_of_replay {
+                    self.say_caught_up(at, &mut room)?;
+                }
             }
             self.batch = batch;
             any |= self.say_caught_up(at, &mut room)?;
